@@ -1,0 +1,1 @@
+"""Adapters of the event log's port, one module a technology."""

@@ -1,0 +1,1 @@
+"""Adapters of the port for media originals, one module a technology."""
