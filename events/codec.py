@@ -25,7 +25,7 @@ class UnknownEventType(UndecodableEvent):
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(Event).decode
+_DECODE: Callable[[bytes | memoryview], Event] = msgspec.msgpack.Decoder(Event).decode
 _DECODE_FIELDS = msgspec.msgpack.Decoder(list).decode
 
 TAGS: dict[type[Event], int] = {kind: kind.__struct_config__.tag for kind in EVENT_TYPES}  # type: ignore[misc]
@@ -50,7 +50,7 @@ class Codec:
     def __init__(self, upcasters: Mapping[tuple[int, int], Upcaster] | None = None) -> None:
         self._upcasters = dict(upcasters or {})
 
-    def decode(self, data: bytes) -> Event:
+    def decode(self, data: bytes | memoryview) -> Event:
         """The event in `data`; UnknownEventType or UndecodableEvent otherwise."""
         # Tag and schema are small integers, one byte each behind a one-byte array header: a look at them costs less
         # than a second decoding.
@@ -61,7 +61,7 @@ class Codec:
                 raise UndecodableEvent(f"{KINDS[data[1]].__name__}: {error}") from None
         return self._decode_other_schema(data)
 
-    def _decode_other_schema(self, data: bytes) -> Event:
+    def _decode_other_schema(self, data: bytes | memoryview) -> Event:
         try:
             tag, schema, *fields = _DECODE_FIELDS(data)
         except (msgspec.MsgspecError, ValueError) as error:

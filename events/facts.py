@@ -177,7 +177,7 @@ Event = (
     | RecordParked
 )
 
-EVENT_TYPES: tuple[type[Event], ...] = Event.__args__  # type: ignore[attr-defined]
+EVENT_TYPES: tuple[type[Event], ...] = Event.__args__
 
 
 class Recorded(msgspec.Struct, frozen=True):

@@ -5,6 +5,8 @@ one environment by reference count. No WRITEMAP, for a full disk would then be a
 fork; processes are spawned.
 """
 
+from __future__ import annotations  # LMDB's classes are generic to type checkers only
+
 import fcntl
 import os
 import threading
@@ -57,31 +59,41 @@ class LmdbEnvironment:
         self.env.reader_check()
 
     @contextmanager
-    def read(self, *, buffers: bool = False) -> Iterator[lmdb.Transaction]:
-        """A snapshot; everything read in it is of one moment. With `buffers`, values live no longer than it does."""
+    def read(self) -> Iterator[lmdb.Transaction[bytes]]:
+        """A snapshot; everything read in it is of one moment."""
+        with self._reading(), self._begin() as transaction:
+            yield transaction
+
+    @contextmanager
+    def read_in_place(self) -> Iterator[lmdb.Transaction[memoryview[int]]]:
+        """A snapshot whose keys and values are the map's own memory, and live no longer than it does."""
+        with self._reading(), self._begin(), self.env.begin(buffers=True) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         with self._no_readers:
             self._readers += 1
         try:
-            with self._begin(buffers=buffers) as transaction:
-                yield transaction
+            yield
         finally:
             with self._no_readers:
                 self._readers -= 1
                 if not self._readers:
                     self._no_readers.notify_all()
 
-    def _begin(self, *, buffers: bool) -> lmdb.Transaction:
+    def _begin(self) -> lmdb.Transaction[bytes]:
         try:
-            return self.env.begin(buffers=buffers)
+            return self.env.begin()
         except lmdb.MapResizedError:
             # Another process has grown the map. It may be taken over only while nothing here reads.
             with self._no_readers:
                 self._no_readers.wait_for(lambda: self._readers <= 1, WRITE_LOCK_TIMEOUT_S)
                 self.env.set_mapsize(0)
-            return self.env.begin(buffers=buffers)
+            return self.env.begin()
 
     @contextmanager
-    def write(self, timeout_s: float = WRITE_LOCK_TIMEOUT_S) -> Iterator[lmdb.Transaction]:
+    def write(self, timeout_s: float = WRITE_LOCK_TIMEOUT_S) -> Iterator[lmdb.Transaction[bytes]]:
         """The one write transaction; WriteLockTimeout names who holds the lock for longer than `timeout_s`.
 
         LMDB's own lock is waited for without a limit and without a name, so a lock that has both is taken first.

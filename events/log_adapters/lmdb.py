@@ -4,6 +4,8 @@ LMDB's write lock is held across processes and the position is allotted inside t
 order. Concurrent appends are committed in groups by whoever holds the lock next (Jim Gray's group commit).
 """
 
+from __future__ import annotations  # LMDB's classes are generic to type checkers only
+
 import errno
 import struct
 import threading
@@ -131,7 +133,7 @@ class LmdbEventLog:
 
     def read(self, after: int, limit: int) -> list[Recorded]:
         records: list[Recorded] = []
-        with self._environment.read(buffers=True) as transaction, transaction.cursor() as cursor:
+        with self._environment.read_in_place() as transaction, transaction.cursor() as cursor:
             if limit <= 0 or not cursor.set_range(_KEY.pack(after + 1)):
                 return records
             expected, stop, decode, add = after + 1, after + limit, self._decode, records.append
@@ -213,7 +215,7 @@ def _at(position: int, error: Exception) -> Exception:
     return DamagedRecord(position, str(error))
 
 
-def _last_position(transaction: lmdb.Transaction) -> int:
+def _last_position(transaction: lmdb.Transaction[bytes]) -> int:
     with transaction.cursor() as cursor:
         return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
 

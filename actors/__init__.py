@@ -1,0 +1,1 @@
+"""Who does the work: the shards and their supervisor; the only place that imports Ray."""

@@ -1,0 +1,1 @@
+"""Adapters of the runtime's port, one module a technology."""

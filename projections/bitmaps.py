@@ -1,0 +1,66 @@
+"""Sets of ids as bitmaps, 4,096 ids a row: a bit a record, whatever the log grows to."""
+
+import struct
+
+from darkroom.projections.routing import ID_MASK
+from darkroom.projections.store import Snapshot
+
+_ROW_BITS = 12
+_ROW_BYTES = (1 << _ROW_BITS) // 8
+_EMPTY = bytes(_ROW_BYTES)
+_pack = struct.Struct(">Q").pack
+
+
+def contains(snapshot: Snapshot, table: str, member: int) -> bool:
+    """Whether `member` is in the set, as a reader asks."""
+    if not 0 <= member <= ID_MASK:
+        return False
+    row = snapshot.get(table, _pack(member >> _ROW_BITS))
+    return row is not None and bool(row[(member & 4095) >> 3] >> (member & 7) & 1)
+
+
+class Bitmap:
+    """A set as the fold changes it. Rows stay in memory once read."""
+
+    __slots__ = ("_changed", "_rows", "name", "source")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source: Snapshot
+        self._rows: dict[int, bytes | bytearray] = {}
+        self._changed: set[int] = set()
+
+    def __contains__(self, member: int) -> int:
+        row = self._rows.get(member >> _ROW_BITS)
+        if row is None:
+            row = self._load(member >> _ROW_BITS)
+        return row[(member & 4095) >> 3] >> (member & 7) & 1
+
+    def add(self, member: int) -> None:
+        self._writable(member)[(member & 4095) >> 3] |= 1 << (member & 7)
+
+    def remove(self, member: int) -> None:
+        self._writable(member)[(member & 4095) >> 3] &= ~(1 << (member & 7))
+
+    def _writable(self, member: int) -> bytearray:
+        index = member >> _ROW_BITS
+        row = self._rows.get(index)
+        if not isinstance(row, bytearray):
+            row = self._rows[index] = bytearray(self._load(index) if row is None else row)
+        self._changed.add(index)
+        return row
+
+    def _load(self, index: int) -> bytes | bytearray:
+        # Ids that nobody was ever given are asked for too; they must not fill the memory.
+        if not 0 <= index <= ID_MASK >> _ROW_BITS:
+            return _EMPTY
+        row = self.source.get(self.name, _pack(index))
+        if row is None:
+            return _EMPTY
+        self._rows[index] = row
+        return row
+
+    def flush(self) -> list[tuple[bytes, bytes | None]]:
+        rows: list[tuple[bytes, bytes | None]] = [(_pack(i), bytes(self._rows[i])) for i in sorted(self._changed)]
+        self._changed.clear()
+        return rows

@@ -1,0 +1,173 @@
+"""Feed rows: the pushed part of home feeds, one 64-bit word a row (a post's id and its author's route).
+
+A feed is one *head* page, rewritten as rows arrive, and *sealed* pages of 64 rows behind it. The head leads with the
+feed's horizon, the newest id ever dropped for the row limit, which never falls, and the number of rows in all pages.
+Which rows are sealed and dropped follows from the order of the rows alone, never from how they were batched.
+
+Rows are candidates: a reader judges each one. They owe one thing, that no valid post for which they answer is missing.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from darkroom.projections.pages import page_key
+from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids
+from darkroom.projections.store import Snapshot
+from darkroom.projections.tables import FEEDS
+
+SEALED_ROWS = 64
+HEAD_ROWS_MAX = 2 * SEALED_ROWS
+
+_HEAD = ID_MASK << ROUTE_BITS | 0xFFFF  # sorts behind every sealed page, which is keyed by its first row
+_HEADER = struct.Struct("<QQ")
+_EMPTY = _HEADER.pack(0, 0)
+
+Row = tuple[bytes, bytes | None]
+
+
+class FeedRows:
+    """The feeds of one shard as its fold fills them. Rows are gathered and written sorted by feed, once a batch."""
+
+    def __init__(self) -> None:
+        self.source: Snapshot
+        self.rows_max = 1000
+        self.pending = 0
+        self._words: list[int] = []
+        self._feeds: list[Ids] = []
+        self._forgotten: set[int] = set()
+
+    def deliver(self, word: int, feeds: Ids) -> None:
+        """One post's word into many feeds. Words come in ascending order."""
+        self._words.append(word)
+        self._feeds.append(feeds)
+        self.pending += len(feeds)
+
+    def forget(self, user: int) -> None:
+        """The user is gone, and with them their feed."""
+        self._forgotten.add(user)
+
+    def flush(self) -> list[Row]:
+        """The rows of the store to write, in key order."""
+        changes: list[Row] = []
+        get, add = self.source.get, changes.append
+        for user, data in self._by_feed():
+            if user in self._forgotten:
+                continue
+            key = page_key(user, _HEAD)
+            head = get(FEEDS, key) or _EMPTY
+            total = _HEADER.unpack_from(head)[1] + len(data) // 8
+            if len(head) + len(data) < _HEADER.size + 8 * HEAD_ROWS_MAX and total <= self.rows_max:
+                # Nothing is sealed or dropped: the usual case, and the one that must be fast.
+                add((key, b"%b%b%b%b" % (head[:8], total.to_bytes(8, "little"), head[16:], data)))
+            else:
+                changes += self._with_sealing(user, head, data)
+        for user in self._forgotten:
+            changes += [(key, None) for key in _keys(self.source, user)]
+        changes.sort(key=lambda row: row[0])
+        self._words, self._feeds, self._forgotten, self.pending = [], [], set(), 0
+        return changes
+
+    def _by_feed(self) -> Iterator[tuple[int, bytes]]:
+        """Each feed that gets rows, and their bytes in ascending order."""
+        if not self.pending:
+            return
+        feeds = np.concatenate(self._feeds)
+        words = np.repeat(np.array(self._words, dtype="<u8"), [len(f) for f in self._feeds])
+        order = np.argsort(feeds, kind="stable")
+        feeds = feeds[order]
+        data = words[order].tobytes()
+        cuts = np.flatnonzero(feeds[1:] != feeds[:-1]) + 1
+        starts = [0, *(cuts * 8).tolist()]
+        stops = [*starts[1:], len(data)]
+        users = feeds[np.concatenate(([0], cuts))].tolist()
+        for user, start, stop in zip(users, starts, stops, strict=True):
+            yield user, data[start:stop]
+
+    def _with_sealing(self, user: int, head: bytes, data: bytes) -> list[Row]:
+        """Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over the limit."""
+        horizon, total = _HEADER.unpack_from(head)
+        rows = head[_HEADER.size :]
+        sealed = {key: value for key, value in _pages(self.source, user) if key != page_key(user, _HEAD)}
+        changes: dict[bytes, bytes | None] = {}
+        taken = 0
+        while taken < len(data):
+            stride = min(8 * HEAD_ROWS_MAX - len(rows), 8 * max(1, self.rows_max + 1 - total), len(data) - taken)
+            rows += data[taken : taken + stride]
+            taken += stride
+            total += stride // 8
+            while total > self.rows_max:
+                dropped, rows = self._drop_oldest(sealed, changes, rows, total)
+                horizon = max(horizon, int.from_bytes(dropped[-8:], "little") >> ROUTE_BITS)
+                total -= len(dropped) // 8
+            if len(rows) >= 8 * HEAD_ROWS_MAX:
+                page, rows = rows[: 8 * SEALED_ROWS], rows[8 * SEALED_ROWS :]
+                key = page_key(user, int.from_bytes(page[:8], "little"))
+                sealed[key] = changes[key] = page
+        changes[page_key(user, _HEAD)] = _HEADER.pack(horizon, total) + rows
+        return list(changes.items())
+
+    def _drop_oldest(
+        self, sealed: dict[bytes, bytes], changes: dict[bytes, bytes | None], rows: bytes, total: int
+    ) -> tuple[bytes, bytes]:
+        """What is dropped, and what is left of the head's rows."""
+        if sealed:
+            oldest = min(sealed)
+            changes[oldest] = None
+            return sealed.pop(oldest), rows
+        over = 8 * (total - self.rows_max)
+        return rows[:over], rows[over:]
+
+
+def head(snapshot: Snapshot, user: int) -> tuple[int, bytes]:
+    """(horizon, rows of the head page, oldest first) of a feed; (0, b"") where it has none."""
+    page = snapshot.get(FEEDS, page_key(user, _HEAD))
+    return (0, b"") if page is None else (_HEADER.unpack_from(page)[0], page[_HEADER.size :])
+
+
+def words_of(rows: bytes) -> Ids:
+    """Packed rows as words, oldest first."""
+    return np.frombuffer(rows, dtype="<u8")
+
+
+def newest(snapshot: Snapshot, user: int, head_rows: bytes, *, below: int, limit: int) -> list[int]:
+    """At most `limit` words of posts below the id, newest first."""
+    bound = np.uint64(min(below, ID_MASK) << ROUTE_BITS)
+    words = words_of(head_rows)
+    found: list[int] = words[: int(np.searchsorted(words, bound))][::-1][:limit].tolist()
+    stop = page_key(user, int(bound))
+    while len(found) < limit:
+        pages = snapshot.scan(FEEDS, page_key(user, 0), stop, limit=1, reverse=True)
+        if not pages:
+            break
+        stop = pages[0][0]
+        words = words_of(pages[0][1])
+        found += words[: int(np.searchsorted(words, bound))][::-1][: limit - len(found)].tolist()
+    return found
+
+
+def oldest(snapshot: Snapshot, user: int, head_rows: bytes, *, above: int, limit: int) -> list[int]:
+    """At most `limit` words of posts above the id, oldest first."""
+    bound = np.uint64(min(above + 1, ID_MASK) << ROUTE_BITS)
+    found: list[int] = []
+    pages = snapshot.scan(FEEDS, page_key(user, 0), page_key(user, int(bound) + 1), limit=1, reverse=True)
+    start = pages[0][0] if pages else page_key(user, 0)
+    while len(found) < limit:
+        pages = snapshot.scan(FEEDS, start, page_key(user, _HEAD), limit=1)
+        if not pages:
+            break
+        start = pages[0][0] + b"\0"
+        words = words_of(pages[0][1])
+        found += words[int(np.searchsorted(words, bound)) :][: limit - len(found)].tolist()
+    words = words_of(head_rows)
+    found += words[int(np.searchsorted(words, bound)) :][: limit - len(found)].tolist()
+    return found
+
+
+def _pages(snapshot: Snapshot, user: int) -> list[tuple[bytes, bytes]]:
+    return snapshot.scan(FEEDS, page_key(user, 0), page_key(user + 1, 0), limit=1 << 30)
+
+
+def _keys(snapshot: Snapshot, user: int) -> list[bytes]:
+    return [key for key, _ in _pages(snapshot, user)]

@@ -1,0 +1,244 @@
+"""The home feed: the live posts of everyone followed and one's own, less the muted, newest first, without an end.
+
+*Push.* A post by an ordinary author becomes a row in each local follower's feed (see `feed_rows`). *Pull.* Every edge
+has a `since`: the later of the follow's position and the position at which the author last stopped being a celebrity in
+the reader's shard; while the author is one, infinity. Rows answer for ids above `since` and above the feed's horizon;
+everything else is pulled from the author's timeline. So a follow, an unfollow or a change of celebrity writes one
+number and copies nothing, and a page pulls only from those edges whose `since` reaches into it.
+
+Everyone is an edge to themselves, since their registration. What is shown is judged when it is read.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from darkroom.projections import feed_rows, pages, timelines
+from darkroom.projections.feed_cache import FeedCache, NoFeedCache
+from darkroom.projections.reading import Reading
+from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed
+from darkroom.projections.shard_state import DAYS_KEY, Days, ShardState, id_key
+from darkroom.projections.store import Snapshot
+from darkroom.projections.tables import CELEBRITIES, FOLLOWING, META, MUTES, TIMELINES
+
+INFINITY = (1 << 64) - 1
+_decode_days = msgspec.msgpack.Decoder(Days).decode
+
+# Built by
+
+
+def deliver(state: ShardState, author: int) -> None:
+    """Push the post at hand to this shard's followers of its author, unless there are too many of them.
+
+    An author's celebrity is decided here and now: only a post makes it matter.
+    """
+    audience = state.audience(author)
+    if _is_celebrity(state, author, len(audience)):
+        return
+    word = routed(state.position, author)
+    if len(audience):
+        state.feeds.deliver(word, audience)
+    if state.serves(author):
+        state.feeds.deliver(word, np.array([author], dtype=np.uint64))
+
+
+def _is_celebrity(state: ShardState, author: int, followers: int) -> bool:
+    """Decide, with hysteresis: from ceil(threshold / shards) followers in this shard, and back below half of that."""
+    threshold = state.settings.celebrity_threshold
+    limit = INFINITY if threshold is None else -(-threshold // state.shards)
+    row = state.rows[CELEBRITIES].get(id_key(author))
+    was = row is not None and int.from_bytes(row, "big") == INFINITY
+    is_one = 2 * followers >= limit if was else followers >= limit
+    if was and threshold is None:
+        is_one = False
+    if is_one != was:
+        since = INFINITY if is_one else state.position
+        state.rows[CELEBRITIES].set(id_key(author), id_key(since))
+    return is_one
+
+
+def forget_feed(state: ShardState, user: int) -> None:
+    """The user is gone: nobody reads their feed, and nothing they post is pulled."""
+    if state.serves(user):
+        state.feeds.forget(user)
+    if state.rows[CELEBRITIES].get(id_key(user)) is not None:
+        state.rows[CELEBRITIES].delete(id_key(user))
+
+
+# Read by
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """A post of a feed; `row` is its stored row where judging it had to fetch that."""
+
+    post: int
+    author: int
+    row: bytes | None = None
+
+
+class _Edges:
+    """Whom the reader follows and has not muted, by id, and below which id each must be pulled."""
+
+    __slots__ = ("followees", "reach")
+
+    def __init__(self, own: Snapshot, user: int, horizon: int) -> None:
+        followees, since = _with_oneself(pages.columns(own, FOLLOWING, user), user)
+        muted = pages.columns(own, MUTES, user)[0]
+        if len(muted):
+            keep = ~np.isin(followees, muted)
+            followees, since = followees[keep], since[keep]
+        keys = [id_key(followee) for followee in followees.tolist()]
+        for key, row in own.get_many(CELEBRITIES, keys).items():
+            index = bisect_left(keys, key)
+            since[index] = max(since[index], np.uint64(int.from_bytes(row, "big")))
+        self.followees = followees
+        self.reach = np.maximum(since, np.uint64(horizon))
+
+    def among(self, authors: list[int]) -> list[bool]:
+        """Which of the authors are followed."""
+        if not len(self.followees):
+            return [False] * len(authors)
+        wanted = np.array(authors, dtype=np.uint64)
+        index = np.minimum(np.searchsorted(self.followees, wanted), len(self.followees) - 1)
+        found: list[bool] = (self.followees[index] == wanted).tolist()
+        return found
+
+    def reaching_above(self, low: int) -> list[tuple[int, int]]:
+        """(followee, the highest id for which rows do not answer) of those where that is above `low`."""
+        chosen = self.reach > np.uint64(low)
+        return list(zip(self.followees[chosen].tolist(), self.reach[chosen].tolist(), strict=True))
+
+
+def _with_oneself(following: Ids, user: int) -> tuple[Ids, Ids]:
+    index = int(np.searchsorted(following[0], np.uint64(user)))
+    own = np.uint64(user)
+    return np.insert(following[0], index, own), np.insert(following[1], index, own)
+
+
+class _Feed:
+    """One reader's feed within one read."""
+
+    def __init__(self, reading: Reading, user: int, cache: FeedCache, generation: int) -> None:
+        self.reading = reading
+        self.user = user
+        self.own = reading.of(user)
+        horizon, self.head = feed_rows.head(self.own, user)
+        self.edges = _Edges(self.own, user, max(horizon, _expired(self.own)))
+        self._cache, self._key = cache, (generation, user)
+
+    def words_below(self, below: int, limit: int) -> list[int]:
+        """At most `limit` pushed candidates of posts below the id, newest first."""
+        if below > ID_MASK and self.head and limit * 8 <= len(self.head):
+            version = int.from_bytes(self.head[-8:], "little")
+            words = self._cache.get(self._key, version)
+            if words is None:
+                words = feed_rows.words_of(self.head)[::-1].tolist()
+                self._cache.put(self._key, version, words)
+            return words[:limit]
+        return feed_rows.newest(self.own, self.user, self.head, below=below, limit=limit)
+
+    def words_above(self, above: int, limit: int) -> list[int]:
+        """At most `limit` pushed candidates of posts above the id, oldest first."""
+        return feed_rows.oldest(self.own, self.user, self.head, above=above, limit=limit)
+
+    def pull_below(self, low: int, below: int, limit: int) -> tuple[list[FeedEntry], int]:
+        """Posts with low < id < below for which rows do not answer, and the id above which they are complete."""
+        pulled: list[FeedEntry] = []
+        for author, reach in self.edges.reaching_above(low):
+            posts = pages.newest(
+                self.reading.of(author), TIMELINES, author, below=min(below, reach + 1), above=low, limit=limit
+            )
+            if len(posts) == limit:
+                low = max(low, posts[-1][0] - 1)
+            pulled += [FeedEntry(post, author) for (post,) in posts]
+        return [entry for entry in pulled if entry.post > low], low
+
+    def pull_above(self, low: int, high: int, limit: int) -> tuple[list[FeedEntry], int]:
+        """Posts with low < id <= high for which rows do not answer, and the id up to which they are complete."""
+        pulled: list[FeedEntry] = []
+        for author, reach in self.edges.reaching_above(low):
+            posts = pages.oldest(
+                self.reading.of(author), TIMELINES, author, above=low, below=min(high, reach) + 1, limit=limit
+            )
+            if len(posts) == limit:
+                high = min(high, posts[-1][0])
+            pulled += [FeedEntry(post, author) for (post,) in posts]
+        return [entry for entry in pulled if entry.post <= high], high
+
+    def judged(self, words: list[int], pulled: list[FeedEntry]) -> dict[int, FeedEntry]:
+        """The valid ones among pushed candidates, with what was pulled, by post.
+
+        A candidate is valid if the shard of its author holds it live, and its author is among the edges.
+        """
+        valid = {entry.post: entry for entry in pulled}
+        by_shard: dict[int, list[int]] = {}
+        for word in words:
+            by_shard.setdefault((word & 0xFFFF) % self.reading.shards, []).append(word >> ROUTE_BITS)
+        for shard, posts in by_shard.items():
+            rows = timelines.rows(self.reading.shard(shard), posts)
+            authors = [timelines.author_of(row) for row in rows.values()]
+            for (post, row), author, followed in zip(rows.items(), authors, self.edges.among(authors), strict=True):
+                if followed:
+                    valid[post] = FeedEntry(post, author, row)
+        return valid
+
+
+def page(
+    reading: Reading,
+    user: int,
+    *,
+    below: int = ID_MASK + 1,
+    above: int = 0,
+    limit: int,
+    cache: FeedCache | None = None,
+    generation: int = 0,
+) -> list[FeedEntry]:
+    """The newest `limit` posts of the user's home feed with above < id < below, newest first.
+
+    Exact at `reading.position` afterwards. The user must be live.
+    """
+    feed = _Feed(reading, user, cache or NoFeedCache(), generation)
+    wanted = limit + limit // 4 + 4  # some candidates are void; asking for a few more saves most second rounds
+    found: list[FeedEntry] = []
+    while below > above + 1:
+        words = feed.words_below(below, wanted)
+        low = max(above, (words[-1] >> ROUTE_BITS) - 1) if len(words) == wanted else above
+        pulled, low = feed.pull_below(low, below, wanted)
+        valid = feed.judged([word for word in words if word >> ROUTE_BITS > low], pulled)
+        found = _not_above(reading.position, found) + _not_above(
+            reading.position, [valid[post] for post in sorted(valid, reverse=True)]
+        )
+        if len(found) >= limit:
+            break
+        below = low + 1
+    return found[:limit]
+
+
+def page_upwards(reading: Reading, user: int, *, above: int, below: int = ID_MASK + 1, limit: int) -> list[FeedEntry]:
+    """The oldest `limit` posts of the user's home feed with above < id < below, newest first, as `page` otherwise."""
+    feed = _Feed(reading, user, NoFeedCache(), 0)
+    wanted = limit + limit // 4 + 4
+    found: list[FeedEntry] = []
+    while above < below - 1:
+        words = feed.words_above(above, wanted)
+        high = min(below - 1, words[-1] >> ROUTE_BITS) if len(words) == wanted else below - 1
+        pulled, high = feed.pull_above(above, high, wanted)
+        valid = feed.judged([word for word in words if word >> ROUTE_BITS <= high], pulled)
+        found = _not_above(reading.position, found + [valid[post] for post in sorted(valid)])
+        if len(found) >= limit or high >= reading.position:
+            break
+        above = high
+    return found[:limit][::-1]
+
+
+def _not_above(position: int, entries: list[FeedEntry]) -> list[FeedEntry]:
+    return [entry for entry in entries if entry.post <= position]
+
+
+def _expired(own: Snapshot) -> int:
+    """The newest id that has outlived the time to live of feeds in this shard."""
+    data = own.get(META, DAYS_KEY)
+    return 0 if data is None else _decode_days(data).horizon

@@ -1,0 +1,119 @@
+"""Packed pages: how an owner's sorted map of 64-bit keys lies in a table, and how it is read.
+
+Row key: owner, then the page's lowest possible key. Value: little-endian columns, keys first, then one column a word.
+An owner's first page starts at 0 and leads with a header: the number of entries in all pages, doubled, plus one where
+there are further pages. So a size is one look-up, and so is all there is to know of most owners.
+"""
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from darkroom.projections.routing import Ids
+from darkroom.projections.store import Snapshot
+from darkroom.projections.tables import WORDS
+
+PAGE_BYTES_MAX = 1024  # three to four pages in one of LMDB's; larger ones leave more of it unused
+KEY_MAX = (1 << 64) - 1
+SCAN_PAGES = 16
+
+_KEY = struct.Struct(">QQ")
+_HEADER = struct.Struct("<Q")
+
+page_key = _KEY.pack
+"""(owner, first) → row key."""
+
+
+def entries_max(table: str) -> int:
+    """How many entries a page of the table may hold."""
+    return PAGE_BYTES_MAX // (8 * (1 + WORDS[table]))
+
+
+def header(count: int, *, more: bool) -> bytes:
+    return _HEADER.pack(count << 1 | more)
+
+
+def read_header(page: bytes) -> tuple[int, bool]:
+    """(entries in all pages, whether there are further pages) from an owner's first page."""
+    word: int = _HEADER.unpack_from(page)[0]
+    return word >> 1, bool(word & 1)
+
+
+def columns_of(table: str, row_key: bytes, page: bytes) -> Ids:
+    """The page as an array of shape (1 + words, entries)."""
+    offset = 0 if row_key[8:].strip(b"\0") else _HEADER.size
+    return np.frombuffer(page, dtype="<u8", offset=offset).reshape(1 + WORDS[table], -1)
+
+
+def size(snapshot: Snapshot, table: str, owner: int) -> int:
+    """How many entries the owner has."""
+    page = snapshot.get(table, page_key(owner, 0))
+    return 0 if page is None else read_header(page)[0]
+
+
+def find(snapshot: Snapshot, table: str, owner: int, key: int) -> tuple[int, ...] | None:
+    """The entry's words, or None where there is no such entry."""
+    if not 0 <= key < KEY_MAX:
+        return None
+    for row_key, page in snapshot.scan(table, page_key(owner, 0), page_key(owner, key + 1), limit=1, reverse=True):
+        columns = columns_of(table, row_key, page)
+        index = int(np.searchsorted(columns[0], np.uint64(key)))
+        if index < columns.shape[1] and columns[0, index] == key:
+            return tuple(columns[1:, index].tolist())
+    return None
+
+
+def columns(snapshot: Snapshot, table: str, owner: int) -> Ids:
+    """Everything the owner has, in key order, as an array of shape (1 + words, entries)."""
+    first = snapshot.get(table, page_key(owner, 0))
+    if first is None:
+        return np.empty((1 + WORDS[table], 0), dtype=np.uint64)
+    parts = [columns_of(table, page_key(owner, 0), first)]
+    start = page_key(owner, 1)
+    further = read_header(first)[1]
+    while further:
+        rows = snapshot.scan(table, start, page_key(owner, KEY_MAX), limit=SCAN_PAGES)
+        parts += [columns_of(table, *row) for row in rows]
+        further = len(rows) == SCAN_PAGES
+        start = rows[-1][0] + b"\0" if rows else start
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def newest(
+    snapshot: Snapshot, table: str, owner: int, *, below: int = KEY_MAX, above: int = 0, limit: int
+) -> list[tuple[int, ...]]:
+    """At most `limit` entries (key, *words) with above < key < below, from the highest key down."""
+    found: list[tuple[int, ...]] = []
+    while below > above + 1 and len(found) < limit:
+        rows = snapshot.scan(table, page_key(owner, 0), page_key(owner, below), limit=1, reverse=True)
+        if not rows:
+            break
+        row_key, page = rows[0]
+        part = _between(columns_of(table, row_key, page), above, below)
+        wanted = limit - len(found)
+        found += list(zip(*part[:, ::-1][:, :wanted].tolist(), strict=True))
+        below = _KEY.unpack(row_key)[1]
+    return found
+
+
+def oldest(
+    snapshot: Snapshot, table: str, owner: int, *, above: int = 0, below: int = KEY_MAX, limit: int
+) -> list[tuple[int, ...]]:
+    """At most `limit` entries (key, *words) with above < key < below, from the lowest key up."""
+    found: list[tuple[int, ...]] = []
+    rows: Sequence[tuple[bytes, bytes]] = snapshot.scan(
+        table, page_key(owner, 0), page_key(owner, above + 1), limit=1, reverse=True
+    )
+    while rows and len(found) < limit:
+        for row_key, page in rows:
+            part = _between(columns_of(table, row_key, page), above, below)
+            found += list(zip(*part[:, : limit - len(found)].tolist(), strict=True))
+        rows = snapshot.scan(table, rows[-1][0] + b"\0", page_key(owner, below), limit=1)
+    return found
+
+
+def _between(part: Ids, above: int, below: int) -> Ids:
+    start = int(np.searchsorted(part[0], np.uint64(above), side="right")) if above else 0
+    stop = int(np.searchsorted(part[0], np.uint64(below), side="left"))
+    return part[:, start:stop]

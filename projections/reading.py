@@ -1,0 +1,99 @@
+"""One read: the shards that it touches, each at one moment, and the position at which it answers.
+
+A read answers at the lowest position of the shards it touched. Nothing above that is shown, so that whoever asks later
+for what is newer misses nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+
+from darkroom.projections.routing import ID_MASK, shard_of, shard_of_text
+from darkroom.projections.store import ShardStore, Snapshot
+
+Lagging = Callable[[int, int], bool]
+"""(shard, its position) → whether it lags so much that others should no longer be held back by it."""
+
+
+class Behind(Exception):
+    """A shard has not reached the lowest position that the read accepts."""
+
+    def __init__(self, shard: int, position: int, wanted: int) -> None:
+        super().__init__(f"shard {shard} is at position {position}, {wanted} was asked for")
+        self.shard = shard
+        self.position = position
+        self.wanted = wanted
+
+
+def never_lagging(shard: int, position: int) -> bool:  # noqa: ARG001
+    """Every shard counts, however far behind."""
+    return False
+
+
+class Reading:
+    """Opens a snapshot of each shard when it is first touched. Use as a context manager.
+
+    With `min_position` every shard touched must have reached it (Behind otherwise) and none is left out as lagging.
+    """
+
+    def __init__(
+        self, stores: Sequence[ShardStore], *, min_position: int = 0, lagging: Lagging = never_lagging
+    ) -> None:
+        self._stores = stores
+        self._min_position = min_position
+        self._is_lagging = lagging
+        self._snapshots: dict[int, Snapshot] = {}
+        self._stack = ExitStack()
+        self._position: int | None = None
+        self.lagging: set[int] = set()
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @property
+    def shards(self) -> int:
+        return len(self._stores)
+
+    @property
+    def position(self) -> int:
+        """The lowest position of the shards touched so far, lagging ones left out; it can only fall."""
+        if self._position is not None:
+            return self._position
+        # Only lagging shards were touched, or none: what they say is of their own positions.
+        return min((snapshot.checkpoint.position for snapshot in self._snapshots.values()), default=ID_MASK)
+
+    def of(self, user: int) -> Snapshot:
+        """The user's shard."""
+        return self.shard(shard_of(user, len(self._stores)))
+
+    def of_text(self, text: str) -> Snapshot:
+        """The shard that keeps the name or claim."""
+        return self.shard(shard_of_text(text, len(self._stores)))
+
+    def shard(self, shard: int) -> Snapshot:
+        snapshot = self._snapshots.get(shard)
+        if snapshot is None:
+            snapshot = self._open(shard)
+        return snapshot
+
+    def _open(self, shard: int) -> Snapshot:
+        snapshot = self._stack.enter_context(self._stores[shard].snapshot())
+        position = snapshot.checkpoint.position
+        if position < self._min_position:
+            raise Behind(shard, position, self._min_position)
+        self._snapshots[shard] = snapshot
+        if not self._min_position and self._is_lagging(shard, position):
+            self.lagging.add(shard)
+        else:
+            self._position = position if self._position is None else min(self._position, position)
+        return snapshot
+
+    def grouped(self, users: Iterable[int]) -> Iterator[tuple[Snapshot, list[int]]]:
+        """The users by shard, so that each shard is asked once."""
+        groups: dict[int, list[int]] = {}
+        for user in users:
+            groups.setdefault(shard_of(user, len(self._stores)), []).append(user)
+        for shard, members in groups.items():
+            yield self.shard(shard), members

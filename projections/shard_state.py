@@ -1,0 +1,169 @@
+"""What a shard decides with, and what it is about to write: its tables, as changed since the last commit.
+
+The fold works on this alone. It reads through to a snapshot of the last commit and never writes to a store.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from darkroom.projections.bitmaps import Bitmap
+from darkroom.projections.feed_rows import FeedRows
+from darkroom.projections.packed import PackedTable
+from darkroom.projections.routing import Ids, routes, shard_of, shard_of_text
+from darkroom.projections.rows import RowTable
+from darkroom.projections.store import Changes, Checkpoint, Snapshot
+from darkroom.projections.tables import (
+    BLOCKERS,
+    CELEBRITIES,
+    CLAIMS,
+    COMMENTS,
+    FEEDS,
+    FOLLOWERS,
+    KEYS,
+    LIVE,
+    META,
+    NAMES,
+    POSTS,
+    PROFILES,
+    WORDS,
+)
+
+DAY_MS = 86_400_000
+DAYS_MAX = 36_600
+ENTRIES_KEPT_MAX = 500_000
+DAYS_KEY = b"days"
+
+id_key = struct.Struct(">Q").pack
+
+
+@dataclass(frozen=True)
+class FoldSettings:
+    """What may change between runs without a rebuild; it holds from the next position on.
+
+    `celebrity_threshold` None is "never": everything is pushed.
+    """
+
+    celebrity_threshold: int | None = 10_000
+    feed_rows: int = 1000
+    feed_ttl_days: int | None = None
+
+
+class Days(msgspec.Struct, array_like=True):
+    """The first position of each day of log time, and the newest id that has outlived the feeds' time to live."""
+
+    horizon: int = 0
+    firsts: list[tuple[int, int]] = []
+
+
+class ShardState:
+    """The working state of shard `shard` of `shards`. Call `begin` before a batch and `changes` after it."""
+
+    def __init__(self, shard: int, shards: int, settings: FoldSettings) -> None:
+        self.shard = shard
+        self.shards = shards
+        self.settings = settings
+        self.position = 0
+        self.time_ms = 0
+        self.live = Bitmap(LIVE)
+        self.blockers = Bitmap(BLOCKERS)
+        self.packed = {name: PackedTable(name) for name in WORDS}
+        self.rows = {name: RowTable(name) for name in (POSTS, COMMENTS, PROFILES, NAMES, CLAIMS, KEYS, CELEBRITIES)}
+        self.feeds = FeedRows()
+        self.feeds.rows_max = settings.feed_rows
+        self._days: Days | None = None
+        self._days_changed = False
+        self._next_day_ms = 0
+        self._audiences: dict[int, Ids] = {}
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Read through `snapshot`, which must be of the last commit."""
+        for table in self._tables():
+            table.source = snapshot
+        self.feeds.source = snapshot
+        self.position, self.time_ms = snapshot.checkpoint.position, snapshot.checkpoint.time_ms
+        if self._days is None:
+            data = snapshot.get(META, DAYS_KEY)
+            self._days = Days() if data is None else msgspec.msgpack.decode(data, type=Days)
+            self._next_day_ms = (self._days.firsts[-1][0] + 1) * DAY_MS if self._days.firsts else 0
+            self._expire()
+
+    def _tables(self) -> list[Bitmap | PackedTable | RowTable]:
+        return [self.live, self.blockers, *self.packed.values(), *self.rows.values()]
+
+    def advance(self, position: int, time_ms: int) -> None:
+        """The next record's place; log time is the running maximum of the records' times."""
+        assert position == self.position + 1, f"position {position} after {self.position}"
+        self.position = position
+        if time_ms > self.time_ms:
+            self.time_ms = time_ms
+        if self.time_ms >= self._next_day_ms:
+            self._new_day()
+
+    def _new_day(self) -> None:
+        assert self._days is not None
+        day = self.time_ms // DAY_MS
+        self._days.firsts.append((day, self.position))
+        del self._days.firsts[:-DAYS_MAX]
+        self._days_changed = True
+        self._next_day_ms = (day + 1) * DAY_MS
+        self._expire()
+
+    def _expire(self) -> None:
+        """Raise the horizon over the days that have outlived the time to live. It never falls."""
+        days, ttl = self._days, self.settings.feed_ttl_days
+        if days is None or ttl is None or not days.firsts:
+            return
+        oldest_day = days.firsts[-1][0] - ttl
+        horizon = next(first for day, first in days.firsts if day >= oldest_day) - 1
+        if horizon > days.horizon:
+            days.horizon = horizon
+            self._days_changed = True
+
+    def serves(self, user: int) -> bool:
+        """Whether this shard serves the user."""
+        return shard_of(user, self.shards) == self.shard
+
+    def keeps_text(self, text: str) -> bool:
+        """Whether this shard keeps the name or claim."""
+        return shard_of_text(text, self.shards) == self.shard
+
+    def audience(self, author: int) -> Ids:
+        """This shard's followers of the author, as they are at this moment; not to be changed."""
+        audience = self._audiences.get(author)
+        if audience is None:
+            audience = self.packed[FOLLOWERS].keys(author)
+            # The author's own shard holds followers of every shard, for it counts them.
+            if self.shards > 1 and self.serves(author):
+                audience = audience[routes(audience) % np.uint64(self.shards) == np.uint64(self.shard)]
+            self._audiences[author] = audience
+        return audience
+
+    def audience_changed(self, author: int) -> None:
+        self._audiences.pop(author, None)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is held that the batch should be committed before more is folded in."""
+        return sum(table.loaded for table in self.packed.values()) > ENTRIES_KEPT_MAX
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.position, self.time_ms)
+
+    def changes(self) -> Changes:
+        """Everything to write since `begin`, and a clean slate; to be committed with `checkpoint`."""
+        changes = {table.name: table.flush() for table in self._tables()}
+        changes[FEEDS] = self.feeds.flush()
+        if self._days_changed:
+            changes[META] = [(DAYS_KEY, msgspec.msgpack.encode(self._days))]
+            self._days_changed = False
+        return {name: rows for name, rows in changes.items() if rows}
+
+    def committed(self) -> None:
+        """The changes are stored: keep what is worth keeping."""
+        self._audiences.clear()
+        if self.full:
+            for table in self.packed.values():
+                table.forget()

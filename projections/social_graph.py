@@ -1,0 +1,172 @@
+"""Who follows, blocks and mutes whom.
+
+An edge lies in the shards of both its ends, each of which decides it by itself: both know who is live, and both know
+the blocks between the two. A follow is kept with its position, which is also the edge's `since` (see `home_feed`).
+"""
+
+from dataclasses import dataclass
+
+from darkroom.events.facts import (
+    UserBlocked,
+    UserFollowed,
+    UserMuted,
+    UserUnblocked,
+    UserUnfollowed,
+    UserUnmuted,
+)
+from darkroom.projections import bitmaps, pages
+from darkroom.projections.activity import FOLLOW
+from darkroom.projections.reading import Reading
+from darkroom.projections.shard_state import ShardState
+from darkroom.projections.tables import BLOCKS, FOLLOWERS, FOLLOWING, LIVE, MUTES, RECEIVED
+
+# Built by
+
+
+def blocked(state: ShardState, one: int, other: int) -> bool:
+    """Whether a block stands between the two; known in the shards of both."""
+    blocks = state.packed[BLOCKS]
+    return bool(
+        (one in state.blockers and blocks[one].get(other)) or (other in state.blockers and blocks[other].get(one))
+    )
+
+
+def user_followed(state: ShardState, event: UserFollowed) -> None:
+    follower, followee = event.follower, event.followee
+    if follower == followee or follower not in state.live or followee not in state.live:
+        return
+    of_followee = state.serves(followee)
+    if not (of_followee or state.serves(follower)):
+        return
+    following = state.packed[FOLLOWING][follower]
+    if following.get(followee) is not None or blocked(state, follower, followee):
+        return
+    following.set(followee, state.position)
+    state.packed[FOLLOWERS][followee].set(follower)
+    state.audience_changed(followee)
+    if of_followee:
+        state.packed[RECEIVED][followee].set(state.position, (follower, 0, FOLLOW))
+
+
+def user_unfollowed(state: ShardState, event: UserUnfollowed) -> None:
+    follower, followee = event.follower, event.followee
+    if follower not in state.live or followee not in state.live:
+        return
+    if state.serves(follower) or state.serves(followee):
+        _remove_follow(state, follower, followee)
+
+
+def user_blocked(state: ShardState, event: UserBlocked) -> None:
+    user, target = event.user, event.target
+    if user == target or user not in state.live or target not in state.live:
+        return
+    if state.serves(user) or state.serves(target):
+        state.packed[BLOCKS][user].set(target)
+        state.blockers.add(user)
+        _remove_follow(state, user, target)
+        _remove_follow(state, target, user)
+
+
+def user_unblocked(state: ShardState, event: UserUnblocked) -> None:
+    if event.user in state.live and event.target in state.live and event.user in state.blockers:
+        state.packed[BLOCKS][event.user].pop(event.target)
+
+
+def user_muted(state: ShardState, event: UserMuted) -> None:
+    user, target = event.user, event.target
+    if user != target and state.serves(user) and user in state.live and target in state.live:
+        state.packed[MUTES][user].set(target)
+
+
+def user_unmuted(state: ShardState, event: UserUnmuted) -> None:
+    if state.serves(event.user) and event.user in state.live and event.target in state.live:
+        state.packed[MUTES][event.user].pop(event.target)
+
+
+def forget_edges(state: ShardState, user: int) -> None:
+    """The user is gone: so are their follows in both directions and what they blocked and muted.
+
+    Blocks and mutes *of* them stay as garbage: an id is never given again, and readers ask who is live.
+    """
+    for followee, _ in state.packed[FOLLOWING][user].items():
+        _remove_follow(state, user, followee)
+    for follower, _ in state.packed[FOLLOWERS][user].items():
+        _remove_follow(state, follower, user)
+    state.packed[BLOCKS][user].clear()
+    state.packed[MUTES][user].clear()
+
+
+def _remove_follow(state: ShardState, follower: int, followee: int) -> None:
+    position = state.packed[FOLLOWING][follower].pop(followee)
+    if position is None:
+        return
+    state.packed[FOLLOWERS][followee].pop(follower)
+    state.audience_changed(followee)
+    if state.serves(followee):
+        state.packed[RECEIVED][followee].pop(position)
+
+
+# Read by
+
+
+@dataclass(frozen=True)
+class Relationship:
+    """What stands between `user` and `other`, as `user` may know it."""
+
+    following: bool
+    followed_by: bool
+    blocking: bool
+    blocked_by: bool
+    muting: bool
+
+
+def followers(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
+    """Followers by id ascending, above `after`."""
+    return _ids(pages.oldest(reading.of(user), FOLLOWERS, user, above=after, limit=limit))
+
+
+def following(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
+    """The followed by id ascending, above `after`."""
+    return _ids(pages.oldest(reading.of(user), FOLLOWING, user, above=after, limit=limit))
+
+
+def relationship(reading: Reading, user: int, other: int) -> Relationship:
+    """All answered by the user's shard, which has every edge that concerns the user."""
+    snapshot = reading.of(user)
+
+    def edge(table: str, start: int, end: int) -> bool:
+        return pages.find(snapshot, table, start, end) is not None
+
+    return Relationship(
+        following=edge(FOLLOWING, user, other),
+        followed_by=edge(FOLLOWING, other, user),
+        blocking=edge(BLOCKS, user, other),
+        blocked_by=edge(BLOCKS, other, user),
+        muting=edge(MUTES, user, other),
+    )
+
+
+def blocked_users(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
+    """Live users whom the user blocks, by id ascending."""
+    return _live(reading, BLOCKS, user, after, limit)
+
+
+def muted_users(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
+    """Live users whom the user mutes, by id ascending."""
+    return _live(reading, MUTES, user, after, limit)
+
+
+def _live(reading: Reading, table: str, user: int, after: int, limit: int) -> list[int]:
+    snapshot = reading.of(user)
+    found: list[int] = []
+    while len(found) < limit:
+        ids = _ids(pages.oldest(snapshot, table, user, above=after, limit=limit))
+        found += [other for other in ids if bitmaps.contains(snapshot, LIVE, other)]
+        if len(ids) < limit:
+            break
+        after = ids[-1]
+    return found[:limit]
+
+
+def _ids(entries: list[tuple[int, ...]]) -> list[int]:
+    return [entry[0] for entry in entries]

@@ -1,0 +1,1 @@
+"""Adapters of the shard store's port, one module a technology."""

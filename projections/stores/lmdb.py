@@ -1,0 +1,188 @@
+"""A shard's store on LMDB: one environment a shard, one named database a table.
+
+The writer is the shard's actor; gateways read from their own processes through LMDB's snapshots.
+"""
+
+from __future__ import annotations  # LMDB's classes are generic to type checkers only
+
+import errno
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import msgspec
+
+from darkroom.events.lmdb_environments import (
+    EnvironmentUnusable,
+    close_environment,
+    open_environment,
+)
+from darkroom.projections.store import (
+    Changes,
+    Checkpoint,
+    Identity,
+    SnapshotExpired,
+    StoreError,
+    StoreFull,
+    Superseded,
+)
+from darkroom.projections.tables import META, TABLES
+
+FORMAT = 1
+SNAPSHOT_S_MAX = 30.0
+
+_CHECKPOINT, _IDENTITY = b"checkpoint", b"identity"
+_decode_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
+_decode_identity = msgspec.msgpack.Decoder(Identity).decode
+
+
+class LmdbSnapshot:
+    """One read transaction. It expires, because pages that it can see are not freed."""
+
+    __slots__ = ("_checkpoint", "_cursors", "_databases", "_deadline", "_transaction")
+
+    def __init__(self, transaction: lmdb.Transaction[bytes], databases: dict[str, Any]) -> None:
+        self._transaction = transaction
+        self._databases = databases
+        self._cursors: dict[str, lmdb.Cursor[bytes]] = {}
+        self._deadline = time.monotonic() + SNAPSHOT_S_MAX
+        self._checkpoint = _checkpoint(transaction, databases)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self._checkpoint
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        return self._transaction.get(key, db=self._databases[table])
+
+    def get_many(self, table: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        return dict(self._cursor(table).getmulti(keys))
+
+    def scan(
+        self, table: str, start: bytes, stop: bytes, *, limit: int, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        cursor = self._cursor(table)
+        found: list[tuple[bytes, bytes]] = []
+        if reverse:
+            if not (cursor.prev() if cursor.set_range(stop) else cursor.last()):
+                return found
+            for pair in cursor.iterprev():
+                if pair[0] < start or len(found) >= limit:
+                    break
+                found.append(pair)
+        elif cursor.set_range(start):
+            for pair in cursor.iternext():
+                if pair[0] >= stop or len(found) >= limit:
+                    break
+                found.append(pair)
+        return found
+
+    def _cursor(self, table: str) -> lmdb.Cursor[bytes]:
+        if time.monotonic() > self._deadline:
+            raise SnapshotExpired(f"a snapshot was held for more than {SNAPSHOT_S_MAX:g} s")
+        cursor = self._cursors.get(table)
+        if cursor is None:
+            cursor = self._cursors[table] = self._transaction.cursor(db=self._databases[table])
+        return cursor
+
+
+class LmdbShardStore:
+    """See `ShardStore`. With `identity` the store is made if need be; without, it must exist.
+
+    EnvironmentUnusable when it is another's, of a newer format, missing or unreadable.
+    """
+
+    def __init__(self, path: Path, identity: Identity | None = None) -> None:
+        self._environment = open_environment(path, create=identity is not None, tables=len(TABLES))
+        try:
+            self._databases = self._open_tables(identity)
+            with self._environment.read() as transaction:
+                self._identity = _identity(path, transaction, self._databases)
+            if identity is not None and self._identity != identity:
+                raise EnvironmentUnusable(f"{path} holds {self._identity}, not {identity}")
+        except BaseException:
+            close_environment(self._environment)
+            raise
+
+    def _open_tables(self, identity: Identity | None) -> dict[str, Any]:
+        env = self._environment.env
+        if identity is None:
+            try:
+                return {name: env.open_db(name.encode(), create=False) for name in TABLES}
+            except lmdb.Error as error:
+                raise EnvironmentUnusable(f"{self._environment.path} is not a shard's store: {error}") from error
+        with self._environment.write() as transaction:
+            databases = {name: env.open_db(name.encode(), txn=transaction) for name in TABLES}
+            meta = databases[META]
+            if transaction.get(_IDENTITY, db=meta) is None:
+                transaction.put(_IDENTITY, msgspec.msgpack.encode(identity), db=meta)
+                transaction.put(_CHECKPOINT, msgspec.msgpack.encode(Checkpoint()), db=meta)
+        return databases
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    @contextmanager
+    def snapshot(self) -> Iterator[LmdbSnapshot]:
+        with self._environment.read() as transaction:
+            yield LmdbSnapshot(transaction, self._databases)
+
+    def checkpoint(self) -> Checkpoint:
+        with self._environment.read() as transaction:
+            return _checkpoint(transaction, self._databases)
+
+    def commit(self, expected: int, checkpoint: Checkpoint, changes: Changes) -> None:
+        encoded = msgspec.msgpack.encode(checkpoint)
+        try:
+            with self._environment.write() as transaction:
+                found = _checkpoint(transaction, self._databases).position
+                if found != expected:
+                    raise Superseded(f"{self._environment.path}: expected position {expected}, found {found}")
+                for name, rows in changes.items():
+                    _change(transaction, self._databases[name], rows)
+                transaction.put(_CHECKPOINT, encoded, db=self._databases[META])
+        except (lmdb.MapFullError, lmdb.DiskError) as error:
+            raise StoreFull(f"{self._environment.path}: {error}") from error
+        except lmdb.Error as error:
+            full = getattr(error, "code", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            raise (StoreFull if full else StoreError)(f"{self._environment.path}: {error}") from error
+
+    def release_dead_readers(self) -> int:
+        """Free the snapshots of processes that were killed; how many there were."""
+        return int(self._environment.env.reader_check())
+
+    def bytes_stored(self) -> int:
+        return (self._environment.path / "data.mdb").stat().st_size
+
+    def close(self) -> None:
+        close_environment(self._environment)
+
+
+def _change(transaction: lmdb.Transaction[bytes], database: Any, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+    with transaction.cursor(db=database) as cursor:
+        cursor.putmulti([(key, value) for key, value in rows if value is not None])
+        for key, value in rows:
+            if value is None and cursor.set_key(key):
+                cursor.delete()
+
+
+def _checkpoint(transaction: lmdb.Transaction[bytes], databases: dict[str, Any]) -> Checkpoint:
+    data = transaction.get(_CHECKPOINT, db=databases[META])
+    return Checkpoint() if data is None else _decode_checkpoint(data)
+
+
+def _identity(path: Path, transaction: lmdb.Transaction[bytes], databases: dict[str, Any]) -> Identity:
+    data = transaction.get(_IDENTITY, db=databases[META])
+    if data is None:
+        raise EnvironmentUnusable(f"{path} is not a shard's store: it does not say whose")
+    try:
+        identity = _decode_identity(data)
+    except msgspec.MsgspecError as error:
+        raise EnvironmentUnusable(f"{path} is not a shard's store: {error}") from error
+    if identity.format > FORMAT:
+        raise EnvironmentUnusable(f"{path} was made by a newer version (format {identity.format}, known: {FORMAT})")
+    return identity
