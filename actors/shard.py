@@ -6,7 +6,9 @@ position with the expected one, so that of two live incarnations the one that is
 
 import gc
 
-from darkroom.events.log import EventLog
+from darkroom.events.codec import UndecodableEvent
+from darkroom.events.facts import Recorded
+from darkroom.events.log import EventLog, LogError
 from darkroom.projections.fold import fold
 from darkroom.projections.shard_state import FoldSettings, ShardState
 from darkroom.projections.store import ShardStore
@@ -50,7 +52,7 @@ class Shard:
                     folded += len(records)
                     if folded >= batch_events or state.full or len(records) < READ_RECORDS:
                         break
-                    records = self._log.read(state.position, min(batch_events - folded, READ_RECORDS))
+                    records = self._read_on(batch_events - folded)
                 changes, checkpoint = state.changes(), state.checkpoint()
             self._store.commit(self.position, checkpoint, changes)
         finally:
@@ -59,6 +61,13 @@ class Shard:
         state.committed()
         self.position = checkpoint.position
         return folded
+
+    def _read_on(self, limit: int) -> list[Recorded]:
+        """More of the same batch; a fault ends the batch, and is met again as the first record of the next."""
+        try:
+            return self._log.read(self._state.position, min(limit, READ_RECORDS))
+        except (LogError, UndecodableEvent):
+            return []
 
     def _check_head(self) -> None:
         head = self._log.head()

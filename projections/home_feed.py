@@ -121,13 +121,13 @@ def _with_oneself(following: Ids, user: int) -> tuple[Ids, Ids]:
 class _Feed:
     """One reader's feed within one read."""
 
-    def __init__(self, reading: Reading, user: int, cache: FeedCache, generation: int) -> None:
+    def __init__(self, reading: Reading, user: int, cache: FeedCache) -> None:
         self.reading = reading
         self.user = user
         self.own = reading.of(user)
         horizon, self.head = feed_rows.head(self.own, user)
         self.edges = _Edges(self.own, user, max(horizon, _expired(self.own)))
-        self._cache, self._key = cache, (generation, user)
+        self._cache, self._key = cache, (reading.generation, user)
 
     def words_below(self, below: int, limit: int) -> list[int]:
         """At most `limit` pushed candidates of posts below the id, newest first."""
@@ -194,13 +194,12 @@ def page(
     above: int = 0,
     limit: int,
     cache: FeedCache | None = None,
-    generation: int = 0,
 ) -> list[FeedEntry]:
     """The newest `limit` posts of the user's home feed with above < id < below, newest first.
 
     Exact at `reading.position` afterwards. The user must be live.
     """
-    feed = _Feed(reading, user, cache or NoFeedCache(), generation)
+    feed = _Feed(reading, user, cache or NoFeedCache())
     wanted = limit + limit // 4 + 4  # some candidates are void; asking for a few more saves most second rounds
     found: list[FeedEntry] = []
     while below > above + 1:
@@ -219,7 +218,7 @@ def page(
 
 def page_upwards(reading: Reading, user: int, *, above: int, below: int = ID_MASK + 1, limit: int) -> list[FeedEntry]:
     """The oldest `limit` posts of the user's home feed with above < id < below, newest first, as `page` otherwise."""
-    feed = _Feed(reading, user, NoFeedCache(), 0)
+    feed = _Feed(reading, user, NoFeedCache())
     wanted = limit + limit // 4 + 4
     found: list[FeedEntry] = []
     while above < below - 1:

@@ -36,7 +36,12 @@ class Reading:
     """
 
     def __init__(
-        self, stores: Sequence[ShardStore], *, min_position: int = 0, lagging: Lagging = never_lagging
+        self,
+        stores: Sequence[ShardStore],
+        *,
+        min_position: int = 0,
+        lagging: Lagging = never_lagging,
+        generation: int = 0,
     ) -> None:
         self._stores = stores
         self._min_position = min_position
@@ -45,6 +50,7 @@ class Reading:
         self._stack = ExitStack()
         self._position: int | None = None
         self.lagging: set[int] = set()
+        self.generation = generation
 
     def __enter__(self) -> "Reading":
         return self

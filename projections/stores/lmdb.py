@@ -111,7 +111,9 @@ class LmdbShardStore:
         env = self._environment.env
         if identity is None:
             try:
-                return {name: env.open_db(name.encode(), create=False) for name in TABLES}
+                # In a read transaction, for otherwise opening would wait for the writer.
+                with self._environment.read() as transaction:
+                    return {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
             except lmdb.Error as error:
                 raise EnvironmentUnusable(f"{self._environment.path} is not a shard's store: {error}") from error
         with self._environment.write() as transaction:

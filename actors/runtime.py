@@ -1,0 +1,43 @@
+"""The runtime's port: where shard workers live. Inline runs them in threads of this process, Ray in actors.
+
+Nothing that matters travels through it: workers pull the log. Calls carry questions and nudges, which may be lost.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from darkroom.projections.shard_state import FoldSettings
+
+
+@dataclass(frozen=True)
+class ShardSpec:
+    """All that a worker needs to find its work; it is handed over once and survives restarts."""
+
+    log: Path
+    generations: Path
+    generation: int
+    shard: int
+    shards: int
+    settings: FoldSettings
+    batch_events: int
+
+
+class RuntimeFailed(Exception):
+    """The runtime cannot be started or has been lost."""
+
+
+class Runtime(Protocol):
+    """Runs one worker a shard. Workers of several generations may run side by side."""
+
+    def start(self, spec: ShardSpec) -> None:
+        """Have a worker for the shard. It does nothing until it is nudged. RuntimeFailed where it cannot be."""
+
+    def nudge(self) -> None:
+        """Remind every worker of its work. Harmless to repeat, harmless to lose."""
+
+    def stop(self, generation: int) -> None:
+        """End the generation's workers; when it returns none of them commits any more."""
+
+    def close(self) -> None:
+        """End everything."""

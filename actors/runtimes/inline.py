@@ -1,0 +1,27 @@
+"""The runtime in the caller's own process: a thread a shard. What is tested without Ray, and what small logs need."""
+
+from darkroom.actors.runtime import ShardSpec
+from darkroom.actors.worker import Worker
+
+
+class InlineRuntime:
+    """See `Runtime`."""
+
+    def __init__(self) -> None:
+        self._workers: dict[tuple[int, int], Worker] = {}
+
+    def start(self, spec: ShardSpec) -> None:
+        # Another process has taken the shard over only if somebody broke the work lock; then its thread just ends.
+        self._workers[spec.generation, spec.shard] = Worker(spec, on_superseded=lambda: None)
+
+    def nudge(self) -> None:
+        for worker in list(self._workers.values()):
+            worker.nudge()
+
+    def stop(self, generation: int) -> None:
+        for key in [key for key in self._workers if key[0] == generation]:
+            self._workers.pop(key).stop()
+
+    def close(self) -> None:
+        for generation in {generation for generation, _ in self._workers}:
+            self.stop(generation)

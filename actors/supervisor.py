@@ -1,0 +1,252 @@
+"""The supervisor: keeps the workers of the serving generation going, and fills, switches to and drops generations.
+
+Whoever holds a directory's work lock runs one. It needs nobody's memory: it nudges every worker a few times a second,
+so a restarted one goes on. A process without the lock asks for a rebuild by leaving a request in a folder.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from darkroom.actors.runtime import Runtime, ShardSpec
+from darkroom.actors.worker import clear_fault, fault_of
+from darkroom.events.data_directory import DataDirectory
+from darkroom.events.log import EventLog
+from darkroom.projections.generations import (
+    Generation,
+    Pointer,
+    allot,
+    drop_others,
+    open_serving,
+    read_pointer,
+    write_pointer,
+)
+from darkroom.projections.shard_state import FoldSettings
+
+NUDGE_S = 0.25
+CHORES_S = 5.0
+POLL_S = 0.005
+
+
+class OtherShardCount(Exception):
+    """The serving generation has another number of shards than was asked for."""
+
+
+class ShardFaulted(Exception):
+    """A shard stands still; the message says where and why."""
+
+
+class RebuildRequest(msgspec.Struct, frozen=True):
+    """What is asked of the process that works in the directory; `shards` None keeps their number."""
+
+    shards: int | None = None
+
+
+class RebuildAnswer(msgspec.Struct, frozen=True):
+    """How it went: the generation that serves now, or why none does."""
+
+    generation: int | None = None
+    error: str | None = None
+
+
+Progress = Callable[[int, int], None]
+"""(records folded by the slowest shard, records to fold)"""
+
+
+def no_progress(folded: int, total: int) -> None:  # noqa: ARG001
+    """Tells nobody."""
+
+
+class Supervisor:
+    """Owns the runtime's workers. `shards` None is the directory's own number, or `shards_default` for a new one."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        log: EventLog,
+        runtime: Runtime,
+        settings: FoldSettings,
+        *,
+        batch_events: int,
+        shards: int | None = None,
+        shards_default: int = 2,
+    ) -> None:
+        self._directory = directory
+        self._log = log
+        self._runtime = runtime
+        self._settings = settings
+        self._batch_events = batch_events
+        self._shards = shards
+        self._shards_default = shards_default
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Have workers for the serving generation, which is made if there is none. OtherShardCount."""
+        pointer = read_pointer(self._directory.generations)
+        if pointer.generation and self._shards not in (None, pointer.shards):
+            raise OtherShardCount(
+                f"shards: {self._directory.path} has {pointer.shards} shards, not {self._shards}; "
+                f"run `darkroom rebuild --shards {self._shards}`"
+            )
+        if not pointer.generation:
+            pointer = self._found(self._shards or self._shards_default)
+        drop_others(self._directory.generations, {pointer.generation})
+        self._start_workers(pointer.generation, pointer.shards)
+
+    def _found(self, shards: int) -> Pointer:
+        """The first generation, which serves from the beginning: there is nothing better to serve."""
+        number = allot(self._directory.generations)
+        Generation(self._directory.generations, number, shards, create=True).close()
+        pointer = Pointer(number, shards, number)
+        write_pointer(self._directory.generations, pointer)
+        return pointer
+
+    def _start_workers(self, generation: int, shards: int) -> None:
+        for shard in range(shards):
+            clear_fault(self._directory.generations, generation, shard)
+            self._runtime.start(
+                ShardSpec(
+                    log=self._directory.log,
+                    generations=self._directory.generations,
+                    generation=generation,
+                    shard=shard,
+                    shards=shards,
+                    settings=self._settings,
+                    batch_events=self._batch_events,
+                )
+            )
+        self._runtime.nudge()
+
+    def catch_up(self, progress: Progress = no_progress) -> int:
+        """Wait until the serving generation has reached the log's present head, and return that. ShardFaulted."""
+        generation = open_serving(self._directory.generations)
+        assert generation is not None, "started supervisors have a generation"
+        try:
+            return self._wait_for(generation, self._log.head(), progress)
+        finally:
+            generation.close()
+
+    def rebuild(self, shards: int | None, progress: Progress = no_progress) -> int:
+        """Fill a new generation from position 0, switch to it in one step, drop the old one; the new number.
+
+        The old one serves until the switch, and goes on serving if anything fails before it. ShardFaulted.
+        """
+        folder = self._directory.generations
+        old = read_pointer(folder)
+        shards = shards or old.shards or self._shards or self._shards_default
+        number = allot(folder)
+        generation = Generation(folder, number, shards, create=True)
+        try:
+            self._start_workers(number, shards)
+            # The switch waits for where the old generation is, so that no position ever served is taken back.
+            self._wait_for(generation, self._log.head(), progress)
+            self._wait_for(generation, self._old_position(), progress)
+            write_pointer(folder, Pointer(number, shards, number))
+        except BaseException:
+            self._runtime.stop(number)
+            generation.close()
+            drop_others(folder, {old.generation})
+            raise
+        generation.close()
+        if old.generation:
+            self._runtime.stop(old.generation)
+        drop_others(folder, {number})
+        return number
+
+    def _old_position(self) -> int:
+        old = open_serving(self._directory.generations)
+        if old is None:
+            return 0
+        try:
+            return max(old.positions())
+        finally:
+            old.close()
+
+    def _wait_for(self, generation: Generation, position: int, progress: Progress) -> int:
+        nudged = time.monotonic()
+        while (slowest := min(generation.positions())) < position:
+            self._raise_fault(generation)
+            if self._closing.is_set():
+                raise ShardFaulted("the supervisor is closing")
+            if time.monotonic() - nudged > NUDGE_S:
+                self._runtime.nudge()
+                progress(slowest, position)
+                nudged = time.monotonic()
+            time.sleep(POLL_S)
+        progress(position, position)
+        return position
+
+    def _raise_fault(self, generation: Generation) -> None:
+        for shard, position in enumerate(generation.positions()):
+            fault = fault_of(self._directory.generations, generation.number, shard)
+            if fault is not None:
+                raise ShardFaulted(f"shard {shard} stands still at position {position}: {fault}")
+
+    def run(self) -> None:
+        """Keep everything going from a thread of its own, until `close`."""
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        chores_at = time.monotonic()
+        while not self._closing.wait(NUDGE_S):
+            self._runtime.nudge()
+            self._answer_requests()
+            if time.monotonic() >= chores_at:
+                self._chores()
+                chores_at = time.monotonic() + CHORES_S
+
+    def _chores(self) -> None:
+        """Free what killed readers and finished ones left."""
+        pointer = read_pointer(self._directory.generations)
+        drop_others(self._directory.generations, {pointer.generation})
+        generation = open_serving(self._directory.generations)
+        if generation is not None:
+            for store in generation.stores:
+                store.release_dead_readers()
+            generation.close()
+
+    def _answer_requests(self) -> None:
+        for path in sorted(self._directory.requests.glob("*.rebuild")):
+            try:
+                request = msgspec.json.decode(path.read_bytes(), type=RebuildRequest)
+                answer = RebuildAnswer(generation=self.rebuild(request.shards))
+            except Exception as error:
+                answer = RebuildAnswer(error=f"{type(error).__name__}: {error}")
+            _write(path.with_suffix(".answer"), msgspec.json.encode(answer))
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Stop the workers and the thread. What is under way is finished or left for the next start."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._runtime.close()
+
+
+def ask_for_rebuild(directory: DataDirectory, name: str, request: RebuildRequest) -> Path:
+    """Leave a request for the process that works in the directory; where its answer will be."""
+    directory.requests.mkdir(exist_ok=True)
+    path = directory.requests / f"{name}.rebuild"
+    _write(path, msgspec.json.encode(request))
+    return path.with_suffix(".answer")
+
+
+def take_answer(path: Path) -> RebuildAnswer | None:
+    """The answer, which is removed; None while there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        answer = msgspec.json.decode(path.read_bytes(), type=RebuildAnswer)
+        path.unlink(missing_ok=True)
+        return answer
+    return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(data)
+    temporary.replace(path)

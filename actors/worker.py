@@ -1,0 +1,105 @@
+"""A shard's worker: the thread that pulls, with what to do when something fails.
+
+Recovery is one of two policies. *Retry* keeps the shard where it is and tries again, visibly. *Exit* ends this
+incarnation, for another has taken over.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from darkroom.actors.runtime import ShardSpec
+from darkroom.actors.shard import Shard
+from darkroom.events.log_adapters.lmdb import LmdbEventLog
+from darkroom.projections.generations import shard_path
+from darkroom.projections.store import Superseded
+from darkroom.projections.stores.lmdb import LmdbShardStore
+
+WAIT_S = 0.5
+RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
+
+
+class Worker:
+    """Works from `nudge` until `stop`. `on_superseded` is called when another incarnation has committed."""
+
+    def __init__(self, spec: ShardSpec, on_superseded: Callable[[], None]) -> None:
+        # Opens nothing: an exception in the constructor of a restarting actor kills the actor for good.
+        self._spec = spec
+        self._on_superseded = on_superseded
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._starting = threading.Lock()
+
+    def nudge(self) -> None:
+        """Start the pulling thread, unless it runs already."""
+        with self._starting:
+            if self._thread is None and not self._stopping.is_set():
+                name = f"shard-{self._spec.generation}-{self._spec.shard}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """No commit happens after this returns."""
+        with self._starting:
+            self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause_s = RETRY_S_MIN
+        while not self._stopping.is_set():
+            try:
+                self._pull()
+            except Superseded:
+                self._on_superseded()
+                return
+            except Exception as failure:
+                # Poison, a full disk, a log that is not ours: the shard stands still, says so, and tries again, for
+                # each of these is mended from outside.
+                self._report(f"{type(failure).__name__}: {failure}")
+                self._stopping.wait(pause_s)
+                pause_s = min(2 * pause_s, RETRY_S_MAX)
+
+    def _pull(self) -> None:
+        """Fold until told to stop or something fails. Everything is opened anew after a failure."""
+        spec = self._spec
+        with contextlib.ExitStack() as stack:
+            log = LmdbEventLog(spec.log, create=False)
+            stack.callback(log.close)
+            store = LmdbShardStore(shard_path(spec.generations, spec.generation, spec.shard))
+            stack.callback(store.close)
+            shard = Shard(log, store, spec.settings)
+            well = False
+            while not self._stopping.is_set():
+                folded = shard.step(spec.batch_events)
+                if not well:
+                    self._report(None)
+                    well = True
+                if not folded:
+                    log.wait(shard.position + 1, WAIT_S)
+
+    def _report(self, fault: str | None) -> None:
+        path = fault_path(self._spec.generations, self._spec.generation, self._spec.shard)
+        with contextlib.suppress(OSError):  # a fault that cannot be written down must not stop the retrying
+            if fault is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text(fault)
+
+
+def fault_path(generations: Path, generation: int, shard: int) -> Path:
+    return shard_path(generations, generation, shard) / "fault"
+
+
+def fault_of(generations: Path, generation: int, shard: int) -> str | None:
+    """Why the shard stands still; None where it does not."""
+    try:
+        return fault_path(generations, generation, shard).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def clear_fault(generations: Path, generation: int, shard: int) -> None:
+    """Forget an earlier fault; the shard's worker says so if it is still there."""
+    fault_path(generations, generation, shard).unlink(missing_ok=True)

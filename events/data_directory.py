@@ -1,0 +1,121 @@
+"""The data directory: what lies where, of which format, and who works in it.
+
+One process at a time runs shards in a directory: it holds the work lock. Any number may append to the log and read.
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import IO
+
+FORMAT = 1
+
+
+class DirectoryUnusable(Exception):
+    """There is no data directory there, it is not writable, or it was made by a newer version."""
+
+
+class DirectoryBusy(Exception):
+    """Another process works in the directory; the message names it."""
+
+
+class DataDirectory:
+    """Paths within one directory. With `create` it is made if need be; DirectoryUnusable otherwise."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path = path.absolute()
+        marker = self.path / "darkroom.json"
+        try:
+            if create:
+                self._create(marker)
+            text = marker.read_text()
+        except FileNotFoundError:
+            raise DirectoryUnusable(f"{path} is not a Darkroom data directory") from None
+        except OSError as error:
+            raise DirectoryUnusable(f"{path}: {error.strerror}") from None
+        self._check_format(text)
+        if not os.access(self.path, os.W_OK):
+            raise DirectoryUnusable(f"{path} is not writable")
+
+    def _create(self, marker: Path) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        if marker.exists():
+            return
+        if any(self.path.iterdir()):
+            raise DirectoryUnusable(f"{self.path} holds other files; name an empty or a new directory")
+        temporary = marker.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"format": FORMAT}) + "\n")
+        temporary.replace(marker)
+
+    def _check_format(self, text: str) -> None:
+        try:
+            found = json.loads(text)["format"]
+        except (ValueError, KeyError, TypeError):
+            raise DirectoryUnusable(f"{self.path}/darkroom.json is not what Darkroom writes") from None
+        if not isinstance(found, int) or found > FORMAT:
+            raise DirectoryUnusable(f"{self.path} was made by a newer version (format {found}, known: {FORMAT})")
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    @property
+    def originals(self) -> Path:
+        return self.path / "originals"
+
+    @property
+    def renditions(self) -> Path:
+        return self.path / "renditions"
+
+    @property
+    def generations(self) -> Path:
+        return self.path / "generations"
+
+    @property
+    def requests(self) -> Path:
+        """What operators ask of the process that works here (see `darkroom.actors.supervisor`)."""
+        return self.path / "requests"
+
+
+class WorkLock:
+    """The right to run shards in a directory, held until it is closed or the process ends, however it ends."""
+
+    def __init__(self, directory: DataDirectory, what: str) -> None:
+        """`what` tells others what this process does. DirectoryBusy if another holds the lock."""
+        self._file: IO[str] = (directory.path / "work.lock").open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _holder(self._file)
+            self._file.close()
+            raise DirectoryBusy(f"{directory.path} is in use by {holder}") from None
+        self.describe(what)
+
+    def describe(self, what: str) -> None:
+        """Replace what others are told."""
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} ({what})")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.truncate(0)
+        self._file.close()
+
+
+def worker_of(directory: DataDirectory) -> str | None:
+    """Who holds the work lock, as they describe themselves; None where nobody does."""
+    try:
+        with (directory.path / "work.lock").open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return _holder(file)
+    except FileNotFoundError:
+        return None
+    return None
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"

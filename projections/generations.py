@@ -1,0 +1,159 @@
+"""Generations: whole sets of projections, numbered. One serves; a rebuild fills the next and switches in one step.
+
+A pointer names the serving generation and its shard count. It is replaced atomically, read once per request, and
+carries the highest number ever given, which is never given again. Readers in any process hold a shared lock on the
+generation that they read, so that it is dropped only when nobody does.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from darkroom.projections.routing import SHARDS_MAX
+from darkroom.projections.store import Identity
+from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
+
+_OPEN_TRIES = 100
+
+
+class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which generation serves (0: none yet), over how many shards, and the highest number given so far."""
+
+    generation: int = 0
+    shards: int = 0
+    highest: int = 0
+
+
+class PointerDamaged(Exception):
+    """The pointer is not what Darkroom writes."""
+
+
+class Generation:
+    """An open generation: its number and its shards' stores."""
+
+    def __init__(self, folder: Path, number: int, shards: int, *, create: bool = False) -> None:
+        self.number = number
+        self.path = generation_path(folder, number)
+        self.stores: list[LmdbShardStore] = []
+        if create:
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] = (self.path / "readers.lock").open("a" if create else "r")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            for shard in range(shards):
+                identity = Identity(FORMAT, number, shard, shards) if create else None
+                self.stores.append(LmdbShardStore(shard_path(folder, number, shard), identity))
+        except BaseException:
+            self.close()
+            raise
+
+    def positions(self) -> list[int]:
+        """Each shard's position."""
+        return [store.checkpoint().position for store in self.stores]
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+        self.stores = []
+        self._lock.close()
+
+
+def generation_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06}"
+
+
+def shard_path(folder: Path, number: int, shard: int) -> Path:
+    return generation_path(folder, number) / f"shard-{shard:04}"
+
+
+def read_pointer(folder: Path) -> Pointer:
+    """The pointer; `Pointer()` where there is none. PointerDamaged where it makes no sense."""
+    try:
+        data = (folder / "current.json").read_bytes()
+    except FileNotFoundError:
+        return Pointer()
+    try:
+        pointer = msgspec.json.decode(data, type=Pointer)
+    except msgspec.MsgspecError as error:
+        raise PointerDamaged(f"{folder / 'current.json'}: {error}") from None
+    if not 0 <= pointer.generation <= pointer.highest or not 0 <= pointer.shards <= SHARDS_MAX:
+        raise PointerDamaged(f"{folder / 'current.json'} names what cannot be: {pointer}")
+    return pointer
+
+
+def write_pointer(folder: Path, pointer: Pointer) -> None:
+    """Replace the pointer, durably. Only the holder of the work lock may."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "current.json.new"
+    with temporary.open("wb") as file:
+        file.write(msgspec.json.encode(pointer) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "current.json")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_serving(folder: Path) -> Generation | None:
+    """The serving generation, or None where there is none yet."""
+    for last in (False,) * (_OPEN_TRIES - 1) + (True,):
+        pointer = read_pointer(folder)
+        if not pointer.generation:
+            return None
+        try:
+            return Generation(folder, pointer.generation, pointer.shards)
+        except Exception:
+            # It may have been dropped between the look and the opening; then the pointer names another.
+            if last or read_pointer(folder) == pointer:
+                raise
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Generation | None]:
+    """`open_serving` for a while."""
+    generation = open_serving(folder)
+    try:
+        yield generation
+    finally:
+        if generation is not None:
+            generation.close()
+
+
+def allot(folder: Path) -> int:
+    """A new generation's number, noted before it is used."""
+    pointer = read_pointer(folder)
+    number = pointer.highest + 1
+    write_pointer(folder, Pointer(pointer.generation, pointer.shards, number))
+    return number
+
+
+def drop_others(folder: Path, keep: set[int]) -> list[int]:
+    """Delete the generations besides `keep` that no reader holds; which are left because one does."""
+    held = []
+    for path in sorted(folder.glob("[0-9]*")):
+        number = int(path.name)
+        if number not in keep and not _drop(path):
+            held.append(number)
+    return held
+
+
+def _drop(path: Path) -> bool:
+    try:
+        with (path / "readers.lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path)
+    except FileNotFoundError:
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        return False
+    return True
