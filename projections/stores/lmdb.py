@@ -56,6 +56,7 @@ class LmdbSnapshot:
         return self._checkpoint
 
     def get(self, table: str, key: bytes) -> bytes | None:
+        self._check_deadline()
         return self._transaction.get(key, db=self._databases[table])
 
     def get_many(self, table: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -80,9 +81,12 @@ class LmdbSnapshot:
                 found.append(pair)
         return found
 
-    def _cursor(self, table: str) -> lmdb.Cursor[bytes]:
+    def _check_deadline(self) -> None:
         if time.monotonic() > self._deadline:
             raise SnapshotExpired(f"a snapshot was held for more than {SNAPSHOT_S_MAX:g} s")
+
+    def _cursor(self, table: str) -> lmdb.Cursor[bytes]:
+        self._check_deadline()
         cursor = self._cursors.get(table)
         if cursor is None:
             cursor = self._cursors[table] = self._transaction.cursor(db=self._databases[table])
@@ -111,8 +115,8 @@ class LmdbShardStore:
         env = self._environment.env
         if identity is None:
             try:
-                # In a read transaction, for otherwise opening would wait for the writer.
-                with self._environment.read() as transaction:
+                # LMDB keeps handles only from a write transaction; ours waits for the writer with a limit.
+                with self._environment.write() as transaction:
                     return {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
             except lmdb.Error as error:
                 raise EnvironmentUnusable(f"{self._environment.path} is not a shard's store: {error}") from error

@@ -47,7 +47,7 @@ class MemoryShardStore:
         self._tables = {name: SortedDict() for name in TABLES}
         self._checkpoint = Checkpoint()
         self._lock = threading.Lock()
-        self._shared = False  # whether a snapshot may hold the present dictionaries
+        self._shared: set[str] = set()  # tables whose present dictionary a snapshot may hold
 
     @property
     def identity(self) -> Identity:
@@ -56,7 +56,7 @@ class MemoryShardStore:
     @contextmanager
     def snapshot(self) -> Iterator[MemorySnapshot]:
         with self._lock:
-            self._shared = True
+            self._shared.update(TABLES)
             snapshot = MemorySnapshot(self._tables, self._checkpoint)
         yield snapshot
 
@@ -67,16 +67,17 @@ class MemoryShardStore:
         with self._lock:
             if self._checkpoint.position != expected:
                 raise Superseded(f"expected position {expected}, found {self._checkpoint.position}")
-            tables = dict(self._tables)
+            tables = {name: self._tables[name] for name in changes}  # an unknown one raises before anything is changed
             for name, rows in changes.items():
-                table = tables[name].copy() if self._shared else tables[name]
+                table = tables[name].copy() if name in self._shared else tables[name]
                 for key, value in rows:
                     if value is None:
                         table.pop(key, None)
                     else:
                         table[key] = bytes(value)
                 tables[name] = table
-            self._tables, self._checkpoint, self._shared = tables, checkpoint, False
+            self._tables, self._checkpoint = self._tables | tables, checkpoint
+            self._shared.difference_update(changes)
 
     def bytes_stored(self) -> int:
         return sum(len(key) + len(value) for table in self._tables.values() for key, value in table.items())

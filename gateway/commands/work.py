@@ -1,0 +1,193 @@
+"""`serve`, `catch-up`, `rebuild`, `status`: who runs the shards, and how far they are."""
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from darkroom.actors.supervisor import RebuildRequest, Supervisor, ask_for_rebuild, take_answer
+from darkroom.actors.worker import fault_of
+from darkroom.events.data_directory import DataDirectory, DirectoryBusy, WorkLock, worker_of
+from darkroom.gateway.commands.console import CommandFailed, Progress, answer, answer_json, notice
+from darkroom.gateway.composition import Darkroom, Gateway, make_runtime
+from darkroom.gateway.settings import Settings
+from darkroom.projections.generations import read_pointer, serving
+
+POLL_S = 0.05
+
+
+def serve(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001
+    """The gateway and the shards, until it is told to stop."""
+    from darkroom.gateway.http.server import serve as serve_http  # no other command needs HTTP
+
+    with _stopped_by_signals(), Darkroom(settings, create=True, waits_for_lagging=False) as darkroom:
+        lock = WorkLock(darkroom.directory, "darkroom serve, starting")
+        try:
+            with supervised(darkroom, settings.runtime or "ray") as supervisor:
+                supervisor.run()
+                gateway = Gateway(darkroom)
+
+                def on_ready(url: str) -> None:
+                    lock.describe(f"darkroom serve, {url}")
+                    answer(f"Darkroom serves {settings.data} on {url}")
+                    sys.stdout.flush()
+
+                try:
+                    serve_http(gateway, settings.host, settings.port, on_ready)
+                finally:
+                    gateway.close()
+        finally:
+            lock.close()
+    return 0
+
+
+def catch_up(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001
+    """Bring the shards to the log's head; beside a server, wait until its shards are there."""
+    with Darkroom(settings) as darkroom:
+        progress = Progress("catching up")
+        try:
+            with _work_lock(darkroom.directory, "darkroom catch-up") as lock:
+                if lock is None:
+                    position = _wait_beside(darkroom, settings, progress)
+                else:
+                    with supervised(darkroom, settings.runtime or "inline") as supervisor:
+                        position = supervisor.catch_up(progress)
+        finally:
+            progress.end()
+        answer(f"{position}")
+    return 0
+
+
+def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001
+    """Fill a new generation and switch to it; beside a server, have the server do it."""
+    with Darkroom(settings) as darkroom:
+        progress = Progress("rebuilding")
+        try:
+            with _work_lock(darkroom.directory, "darkroom rebuild") as lock:
+                if lock is None:
+                    generation = _rebuild_beside(darkroom.directory, settings.shards)
+                else:
+                    supervisor = darkroom.supervisor(make_runtime(settings.runtime or "inline"))
+                    try:
+                        generation = supervisor.rebuild(settings.shards, progress)
+                    finally:
+                        supervisor.close()
+        finally:
+            progress.end()
+        answer(f"generation {generation} serves")
+    return 0
+
+
+def status(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Head, generation, each shard's position, lag, size and fault, and who works here."""
+    with Darkroom(settings) as darkroom, serving(darkroom.directory.generations) as generation:
+        head = darkroom.log.head()
+        shards: list[dict[str, Any]] = []
+        for shard, store in enumerate(generation.stores if generation else []):
+            position = store.checkpoint().position
+            fault = fault_of(darkroom.directory.generations, generation.number, shard) if generation else None
+            size = store.bytes_stored()
+            shards.append({"shard": shard, "position": position, "lag": head - position, "bytes": size, "fault": fault})
+        told = {
+            "head": head,
+            "log_bytes": darkroom.log.bytes_stored(),
+            "generation": generation.number if generation else None,
+            "shards": shards,
+            "worker": worker_of(darkroom.directory),
+        }
+    if arguments.json:
+        answer_json(told)
+    else:
+        _show_status(told)
+    behind = max((head - shard["position"] for shard in shards), default=head)
+    if behind:
+        notice(f"{behind} records behind; run catch-up")
+    return 0
+
+
+def _show_status(told: dict[str, Any]) -> None:
+    answer(f"head {told['head']}, log {told['log_bytes']} bytes")
+    answer(f"generation {told['generation']}" if told["generation"] else "no generation yet")
+    for shard in told["shards"]:
+        fault = f", stands still: {shard['fault']}" if shard["fault"] else ""
+        answer(
+            f"shard {shard['shard']}: position {shard['position']}, lag {shard['lag']}, {shard['bytes']} bytes{fault}"
+        )
+    answer(f"in use by {told['worker']}" if told["worker"] else "nobody works here")
+
+
+@contextmanager
+def supervised(darkroom: Darkroom, runtime: str) -> Iterator[Supervisor]:
+    supervisor = darkroom.supervisor(make_runtime(runtime))
+    try:
+        supervisor.start()
+        yield supervisor
+    finally:
+        supervisor.close()
+
+
+@contextmanager
+def _work_lock(directory: DataDirectory, what: str) -> Iterator[WorkLock | None]:
+    """The work lock, or None where a server has it; another command's holding it is an error."""
+    try:
+        lock = WorkLock(directory, what)
+    except DirectoryBusy as busy:
+        if "darkroom serve" not in str(busy):
+            raise
+        yield None
+        return
+    try:
+        yield lock
+    finally:
+        lock.close()
+
+
+def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> int:
+    """Wait for the server's shards to reach the log's present head."""
+    pointer = read_pointer(darkroom.directory.generations)
+    if settings.shards not in (None, pointer.shards) and pointer.generation:
+        raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
+    head = darkroom.log.head()
+    while (slowest := min(darkroom.readers.positions(), default=0)) < head:
+        for shard in range(pointer.shards):
+            fault = fault_of(darkroom.directory.generations, pointer.generation, shard)
+            if fault is not None:
+                raise CommandFailed(f"shard {shard} of the server stands still: {fault}")
+        if worker_of(darkroom.directory) is None:
+            raise CommandFailed("the server has stopped; run catch-up again")
+        progress(slowest, head)
+        time.sleep(POLL_S)
+    return head
+
+
+def _rebuild_beside(directory: DataDirectory, shards: int | None) -> int:
+    """Ask the server, and wait for its answer."""
+    name = f"{os.getpid()}-{secrets.token_hex(4)}"
+    path = ask_for_rebuild(directory, name, RebuildRequest(shards))
+    while (told := take_answer(path)) is None:
+        if worker_of(directory) is None:
+            path.with_suffix(".rebuild").unlink(missing_ok=True)
+            raise CommandFailed("the server has stopped before the rebuild was done; run rebuild again")
+        time.sleep(POLL_S)
+    if told.generation is None:
+        raise CommandFailed(f"the server could not rebuild: {told.error}")
+    return told.generation
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, so that everything is closed."""
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
