@@ -20,7 +20,11 @@ class Personal(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def text(self) -> str:
-        return self.data.decode() if self.scheme == 0 else ""
+        """The text; empty where the scheme is unknown or the bytes are no UTF-8, for folds must be total."""
+        try:
+            return self.data.decode() if self.scheme == 0 else ""
+        except UnicodeDecodeError:
+            return ""
 
 
 def personal(text: str) -> Personal:
@@ -28,7 +32,7 @@ def personal(text: str) -> Personal:
     return Personal(0, text.encode())
 
 
-class Medium(msgspec.Struct, frozen=True, array_like=True):
+class Medium(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One photo of a post: the original's content hash (hex SHA-256), its upright size in pixels, its blurhash."""
 
     hash: str
@@ -38,7 +42,7 @@ class Medium(msgspec.Struct, frozen=True, array_like=True):
     description: Personal | None = None
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class Place(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Where a photo was taken: a name, and degrees (WGS 84)."""
 
     name: Personal
@@ -46,7 +50,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     longitude: float
 
 
-class Fact(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, array_like=True, kw_only=True, forbid_unknown_fields=True):
     """What every fact carries: its schema version, and fields of a newer writer, kept by name (`carried`)."""
 
     schema: int = 1

@@ -12,18 +12,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
+# Darkroom needs no outside network. What Ray would ask there, or open to it, is turned off before Ray is imported, for
+# it reads these then; without the third it takes another address than the loopback one that it is given.
+for _name, _value in (
+    ("RAY_USAGE_STATS_ENABLED", "0"),
+    ("RAY_DISABLE_IMPORT_WARNING", "1"),
+    ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"),
+):
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray.exceptions import RayError  # noqa: E402
 
 from darkroom.actors.runtime import RuntimeFailed, ShardSpec
 from darkroom.actors.worker import Worker
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # the least that Ray accepts; nothing is kept there
 CALL_S_MAX = 30.0
-
-# Darkroom needs no outside network; what Ray would ask there is turned off.
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_enable_autoscaler_v2": "0"}
-
 
 class ShardActor:
     """What runs in the actor's process. Its constructor opens nothing."""
@@ -48,7 +53,6 @@ class RayRuntime:
     def __init__(self, address: str = "local", cpus: int | None = None) -> None:
         self._actors: dict[tuple[int, int], Any] = {}
         self._folder: Path | None = None
-        os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
         try:
             if address == "local":
                 self._start_local(cpus)
@@ -71,7 +75,7 @@ class RayRuntime:
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
-            _temp_dir=str(self._folder),
+            _temp_dir=str(self._folder / "r"),  # Ray opens its own folder to everybody; ours around it is 0700
         )
 
     def start(self, spec: ShardSpec) -> None:
