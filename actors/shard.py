@@ -5,19 +5,30 @@ position with the expected one, so that of two live incarnations the one that is
 """
 
 import gc
+import time
 
 from darkroom.events.codec import UndecodableEvent
 from darkroom.events.facts import Recorded
 from darkroom.events.log import EventLog, LogError
 from darkroom.projections.fold import fold
 from darkroom.projections.shard_state import FoldSettings, ShardState
-from darkroom.projections.store import ShardStore
+from darkroom.projections.store import ShardStore, StoreError
 
 READ_RECORDS = 5_000
+FOLD_S_MAX = 10.0
+"""A batch that takes longer to fold in ends early, well before its snapshot expires."""
 
 
 class LogRewound(Exception):
     """The log's head is below a position that this shard has committed: it is not the log that was folded."""
+
+
+class FoldFailed(Exception):
+    """The record at `position` was read but could not be folded in; nothing of its batch is committed."""
+
+    def __init__(self, position: int, reason: Exception) -> None:
+        super().__init__(f"position {position}: {type(reason).__name__}: {reason}")
+        self.position = position
 
 
 class Shard:
@@ -26,41 +37,53 @@ class Shard:
     def __init__(self, log: EventLog, store: ShardStore, settings: FoldSettings) -> None:
         identity = store.identity
         self._log = log
-        self._store = store
+        self.store = store
         self._state = ShardState(identity.shard, identity.shards, settings)
         self.position = store.checkpoint().position
 
     def step(self, batch_events: int) -> int:
         """Fold in at most `batch_events` records in one commit; how many they were, 0 at the log's head.
 
-        A faulty record raises what the log raises, after everything before it is committed. After any error the
-        shard must be opened anew, for its working state may be ahead of its store.
+        A record that cannot be read raises what the log raises, after everything before it is committed; one that
+        cannot be folded in is FoldFailed. After any error the shard must be opened anew, for its working state may be
+        ahead of its store.
         """
         records = self._log.read(self.position, min(batch_events, READ_RECORDS))
         if not records:
             self._check_head()
             return 0
-        state, folded = self._state, 0
+        state, folded, ends_at = self._state, 0, time.monotonic() + FOLD_S_MAX
         gc_was_enabled = gc.isenabled()
         gc.disable()  # the batch is millions of small objects without a cycle among them
         try:
-            with self._store.snapshot() as snapshot:
+            with self.store.snapshot() as snapshot:
                 state.begin(snapshot)
                 while records:
-                    for recorded in records:
-                        fold(state, recorded)
+                    self._fold(records)
                     folded += len(records)
                     if folded >= batch_events or state.full or len(records) < READ_RECORDS:
                         break
+                    if time.monotonic() > ends_at:
+                        break
                     records = self._read_on(batch_events - folded)
                 changes, checkpoint = state.changes(), state.checkpoint()
-            self._store.commit(self.position, checkpoint, changes)
+            self.store.commit(self.position, checkpoint, changes)
         finally:
             if gc_was_enabled:
                 gc.enable()
         state.committed()
         self.position = checkpoint.position
         return folded
+
+    def _fold(self, records: list[Recorded]) -> None:
+        state = self._state
+        for recorded in records:
+            try:
+                fold(state, recorded)
+            except StoreError:
+                raise
+            except Exception as error:
+                raise FoldFailed(recorded.position, error) from error
 
     def _read_on(self, limit: int) -> list[Recorded]:
         """More of the same batch; a fault ends the batch, and is met again as the first record of the next."""

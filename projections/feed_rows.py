@@ -8,7 +8,6 @@ Rows are candidates: a reader judges each one. They owe one thing, that no valid
 """
 
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -51,45 +50,46 @@ class FeedRows:
     def flush(self) -> list[Row]:
         """The rows of the store to write, in key order."""
         changes: list[Row] = []
-        get, add = self.source.get, changes.append
-        for user, data in self._by_feed():
-            if user in self._forgotten:
-                continue
-            key = page_key(user, _HEAD)
-            head = get(FEEDS, key) or _EMPTY
-            total = _HEADER.unpack_from(head)[1] + len(data) // 8
-            if len(head) + len(data) < _HEADER.size + 8 * HEAD_ROWS_MAX and total <= self.rows_max:
-                # Nothing is sealed or dropped: the usual case, and the one that must be fast.
-                add((key, b"%b%b%b%b" % (head[:8], total.to_bytes(8, "little"), head[16:], data)))
-            else:
-                changes += self._with_sealing(user, head, data)
+        if self.pending:
+            self._append(changes)
         for user in self._forgotten:
             changes += [(key, None) for key in _keys(self.source, user)]
         changes.sort(key=lambda row: row[0])
         self._words, self._feeds, self._forgotten, self.pending = [], [], set(), 0
         return changes
 
-    def _by_feed(self) -> Iterator[tuple[int, bytes]]:
-        """Each feed that gets rows, and their bytes in ascending order."""
-        if not self.pending:
-            return
+    def _append(self, changes: list[Row]) -> None:
+        """The loop that fan-out lives in: a few operations a feed, all heads read at once."""
+        feeds, starts, stops, data = self._by_feed()
+        keys = _head_keys(feeds)
+        heads = self.source.get_many(FEEDS, keys)
+        full, rows_max, add = _HEADER.size + 8 * HEAD_ROWS_MAX, self.rows_max, changes.append
+        for user, key, start, stop in zip(feeds.tolist(), keys, starts, stops, strict=True):
+            head = heads.get(key, _EMPTY)
+            total = int.from_bytes(head[8:16], "little") + (stop - start >> 3)
+            if user in self._forgotten:
+                continue
+            if len(head) + stop - start < full and total <= rows_max:
+                # Nothing is sealed or dropped: the usual case.
+                add((key, b"".join((head[:8], total.to_bytes(8, "little"), head[16:], data[start:stop]))))
+            else:
+                changes += self._with_sealing(user, head, data[start:stop])
+
+    def _by_feed(self) -> tuple[Ids, list[int], list[int], bytes]:
+        """The feeds that get rows, ascending, where the rows of each start and stop, and all rows' bytes."""
         feeds = np.concatenate(self._feeds)
         words = np.repeat(np.array(self._words, dtype="<u8"), [len(f) for f in self._feeds])
         order = np.argsort(feeds, kind="stable")
         feeds = feeds[order]
-        data = words[order].tobytes()
-        cuts = np.flatnonzero(feeds[1:] != feeds[:-1]) + 1
-        starts = [0, *(cuts * 8).tolist()]
-        stops = [*starts[1:], len(data)]
-        users = feeds[np.concatenate(([0], cuts))].tolist()
-        for user, start, stop in zip(users, starts, stops, strict=True):
-            yield user, data[start:stop]
+        cuts = np.concatenate(([0], np.flatnonzero(feeds[1:] != feeds[:-1]) + 1))
+        starts = (cuts * 8).tolist()
+        return feeds[cuts], starts, [*starts[1:], 8 * len(words)], words[order].tobytes()
 
     def _with_sealing(self, user: int, head: bytes, data: bytes) -> list[Row]:
         """Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over the limit."""
         horizon, total = _HEADER.unpack_from(head)
         rows = head[_HEADER.size :]
-        sealed = {key: value for key, value in _pages(self.source, user) if key != page_key(user, _HEAD)}
+        sealed: dict[bytes, bytes] | None = None  # read once something must be dropped
         changes: dict[bytes, bytes | None] = {}
         taken = 0
         while taken < len(data):
@@ -98,13 +98,18 @@ class FeedRows:
             taken += stride
             total += stride // 8
             while total > self.rows_max:
+                if sealed is None:
+                    sealed = {key: page for key, page in _pages(self.source, user) if key != page_key(user, _HEAD)}
+                    sealed |= {key: page for key, page in changes.items() if page is not None}
                 dropped, rows = self._drop_oldest(sealed, changes, rows, total)
                 horizon = max(horizon, int.from_bytes(dropped[-8:], "little") >> ROUTE_BITS)
                 total -= len(dropped) // 8
             if len(rows) >= 8 * HEAD_ROWS_MAX:
                 page, rows = rows[: 8 * SEALED_ROWS], rows[8 * SEALED_ROWS :]
                 key = page_key(user, int.from_bytes(page[:8], "little"))
-                sealed[key] = changes[key] = page
+                changes[key] = page
+                if sealed is not None:
+                    sealed[key] = page
         changes[page_key(user, _HEAD)] = _HEADER.pack(horizon, total) + rows
         return list(changes.items())
 
@@ -163,6 +168,14 @@ def oldest(snapshot: Snapshot, user: int, head_rows: bytes, *, above: int, limit
     words = words_of(head_rows)
     found += words[int(np.searchsorted(words, bound)) :][: limit - len(found)].tolist()
     return found
+
+
+def _head_keys(feeds: Ids) -> list[bytes]:
+    """Row keys of the feeds' heads, made all at once."""
+    pairs = np.full((len(feeds), 2), _HEAD, dtype=">u8")
+    pairs[:, 0] = feeds
+    data = pairs.tobytes()
+    return [data[start : start + 16] for start in range(0, len(data), 16)]
 
 
 def _pages(snapshot: Snapshot, user: int) -> list[tuple[bytes, bytes]]:
