@@ -112,10 +112,12 @@ class _Edges:
         return list(zip(self.followees[chosen].tolist(), self.reach[chosen].tolist(), strict=True))
 
 
-def _with_oneself(following: Ids, user: int) -> tuple[Ids, Ids]:
+def _with_oneself(following: Ids, user: int) -> Ids:
+    """The edges in order of followee, that to oneself among them, as rows of followees and of positions."""
     index = int(np.searchsorted(following[0], np.uint64(user)))
-    own = np.uint64(user)
-    return np.insert(following[0], index, own), np.insert(following[1], index, own)
+    edges = np.empty((2, following.shape[1] + 1), dtype=np.uint64)  # np.insert does the same in ten times the time
+    edges[:, :index], edges[:, index], edges[:, index + 1 :] = following[:, :index], user, following[:, index:]
+    return edges
 
 
 class _Feed:
