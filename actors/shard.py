@@ -12,7 +12,7 @@ from darkroom.events.facts import Recorded
 from darkroom.events.log import EventLog, LogError
 from darkroom.projections.fold import fold
 from darkroom.projections.shard_state import FoldSettings, ShardState
-from darkroom.projections.store import ShardStore, StoreError
+from darkroom.projections.store import ShardStore, Snapshot, StoreError, Superseded
 
 READ_RECORDS = 5_000
 FOLD_S_MAX = 10.0
@@ -57,13 +57,14 @@ class Shard:
         gc.disable()  # the batch is millions of small objects without a cycle among them
         try:
             with self.store.snapshot() as snapshot:
+                self._check_alone(snapshot)
                 state.begin(snapshot)
                 while records:
                     self._fold(records)
                     folded += len(records)
-                    if folded >= batch_events or state.full or len(records) < READ_RECORDS:
+                    if folded >= batch_events or len(records) < READ_RECORDS:
                         break
-                    if time.monotonic() > ends_at:
+                    if state.full or time.monotonic() > ends_at:
                         break
                     records = self._read_on(batch_events - folded)
                 changes, checkpoint = state.changes(), state.checkpoint()
@@ -74,6 +75,12 @@ class Shard:
         state.committed()
         self.position = checkpoint.position
         return folded
+
+    def _check_alone(self, snapshot: Snapshot) -> None:
+        """The state at hand is of this incarnation's last commit, and fits no other."""
+        found = snapshot.checkpoint.position
+        if found != self.position:
+            raise Superseded(f"expected position {self.position}, found {found}")
 
     def _fold(self, records: list[Recorded]) -> None:
         state = self._state

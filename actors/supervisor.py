@@ -57,7 +57,7 @@ Progress = Callable[[int, int], None]
 """(records folded by the slowest shard, records to fold)"""
 
 
-def no_progress(folded: int, total: int) -> None:  # noqa: ARG001
+def no_progress(folded: int, total: int) -> None:
     """Tells nobody."""
 
 
@@ -83,6 +83,7 @@ class Supervisor:
         self._shards = shards
         self._shards_default = shards_default
         self._closing = threading.Event()
+        self._rebuilding = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -127,15 +128,29 @@ class Supervisor:
         generation = open_serving(self._directory.generations)
         assert generation is not None, "started supervisors have a generation"
         try:
+            self._refuse_rewound(generation)
             return self._wait_for(generation, self._log.head(), progress)
         finally:
             generation.close()
+
+    def _refuse_rewound(self, generation: Generation) -> None:
+        positions = generation.positions()
+        head = self._log.head()  # after the positions, for all of them rise
+        if max(positions) > head:
+            raise ShardFaulted(
+                f"the shards are at position {max(positions)}, but the log ends at {head}: it is not the log that they "
+                "folded; restore that, or run rebuild"
+            )
 
     def rebuild(self, shards: int | None, progress: Progress = no_progress) -> int:
         """Fill a new generation from position 0, switch to it in one step, drop the old one; the new number.
 
         The old one serves until the switch, and goes on serving if anything fails before it. ShardFaulted.
         """
+        with self._rebuilding:
+            return self._rebuild(shards, progress)
+
+    def _rebuild(self, shards: int | None, progress: Progress) -> int:
         folder = self._directory.generations
         old = read_pointer(folder)
         shards = shards or old.shards or self._shards or self._shards_default
@@ -143,27 +158,38 @@ class Supervisor:
         generation = Generation(folder, number, shards, create=True)
         try:
             self._start_workers(number, shards)
-            # The switch waits for where the old generation is, so that no position ever served is taken back.
             self._wait_for(generation, self._log.head(), progress)
-            self._wait_for(generation, self._old_position(), progress)
-            write_pointer(folder, Pointer(number, shards, number))
+            self._switch(old, generation, Pointer(number, shards, number), progress)
         except BaseException:
             self._runtime.stop(number)
             generation.close()
             drop_others(folder, {old.generation})
             raise
         generation.close()
-        if old.generation:
-            self._runtime.stop(old.generation)
         drop_others(folder, {number})
         return number
 
+    def _switch(self, old: Pointer, generation: Generation, pointer: Pointer, progress: Progress) -> None:
+        """The old generation stands still before the switch, so that no position ever served is taken back."""
+        self._runtime.stop(old.generation)
+        try:
+            self._wait_for(generation, self._old_position(), progress)
+            write_pointer(self._directory.generations, pointer)
+        except BaseException:
+            if old.generation and not self._closing.is_set():
+                self._start_workers(old.generation, old.shards)
+            raise
+
     def _old_position(self) -> int:
-        old = open_serving(self._directory.generations)
+        """How far answers were given from it; 0 where it cannot be read, which is what a rebuild is to mend."""
+        try:
+            old = open_serving(self._directory.generations)
+        except Exception:
+            return 0
         if old is None:
             return 0
         try:
-            return max(old.positions())
+            return min(max(old.positions()), self._log.head())
         finally:
             old.close()
 
@@ -198,7 +224,9 @@ class Supervisor:
             self._runtime.nudge()
             self._answer_requests()
             if time.monotonic() >= chores_at:
-                self._chores()
+                # What keeps them from being done is told by the worker that it stops; the nudges must go on.
+                with contextlib.suppress(Exception):
+                    self._chores()
                 chores_at = time.monotonic() + CHORES_S
 
     def _chores(self) -> None:

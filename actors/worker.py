@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from darkroom.actors.runtime import ShardSpec
-from darkroom.actors.shard import Shard
+from darkroom.actors.shard import FoldFailed, Shard
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.projections.generations import shard_path
 from darkroom.projections.store import Superseded
@@ -30,6 +30,8 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._starting = threading.Lock()
+        self._pause_s = RETRY_S_MIN
+        self._poison = 0  # the position of a record that could not be folded in
 
     def nudge(self) -> None:
         """Start the pulling thread, unless it runs already."""
@@ -47,7 +49,6 @@ class Worker:
             self._thread.join()
 
     def _run(self) -> None:
-        pause_s = RETRY_S_MIN
         while not self._stopping.is_set():
             try:
                 self._pull()
@@ -55,11 +56,13 @@ class Worker:
                 self._on_superseded()
                 return
             except Exception as failure:
+                if isinstance(failure, FoldFailed):
+                    self._poison = failure.position
                 # Poison, a full disk, a log that is not ours: the shard stands still, says so, and tries again, for
                 # each of these is mended from outside.
                 self._report(f"{type(failure).__name__}: {failure}")
-                self._stopping.wait(pause_s)
-                pause_s = min(2 * pause_s, RETRY_S_MAX)
+                self._stopping.wait(self._pause_s)
+                self._pause_s = min(2 * self._pause_s, RETRY_S_MAX)
 
     def _pull(self) -> None:
         """Fold until told to stop or something fails. Everything is opened anew after a failure."""
@@ -72,12 +75,18 @@ class Worker:
             shard = Shard(log, store, spec.settings)
             well = False
             while not self._stopping.is_set():
-                folded = shard.step(spec.batch_events)
+                folded = shard.step(self._batch_events(shard.position))
                 if not well:
                     self._report(None)
+                    self._pause_s = RETRY_S_MIN
                     well = True
                 if not folded:
                     log.wait(shard.position + 1, WAIT_S)
+
+    def _batch_events(self, position: int) -> int:
+        """A batch is committed whole, so what lies before a record that failed is made a batch of its own."""
+        before = self._poison - position - 1
+        return min(self._spec.batch_events, before) if before > 0 else self._spec.batch_events
 
     def _report(self, fault: str | None) -> None:
         path = fault_path(self._spec.generations, self._spec.generation, self._spec.shard)

@@ -223,9 +223,28 @@ def user_counters(snapshot: Snapshot, user: int) -> UserCounters:
     )
 
 
+def counters_of_posts(snapshot: Snapshot, posts: list[int]) -> dict[int, PostCounters]:
+    """`post_counters` of many, asked at once."""
+    likes, comments = pages.sizes(snapshot, LIKERS, posts), pages.sizes(snapshot, THREADS, posts)
+    return {post: PostCounters(likes.get(post, 0), comments.get(post, 0)) for post in posts}
+
+
+def counters_of_users(snapshot: Snapshot, users: list[int]) -> dict[int, UserCounters]:
+    """`user_counters` of many, asked at once."""
+    tables = [pages.sizes(snapshot, table, users) for table in (FOLLOWERS, FOLLOWING, TIMELINES)]
+    return {user: UserCounters(*(sizes.get(user, 0) for sizes in tables)) for user in users}
+
+
 def likers(snapshot: Snapshot, post: int, *, after: int = 0, limit: int) -> list[int]:
     """Who likes the post, by id ascending, above `after`; asked of its author's shard."""
     return [entry[0] for entry in pages.oldest(snapshot, LIKERS, post, above=after, limit=limit)]
+
+
+def likers_downwards(
+    snapshot: Snapshot, post: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int
+) -> list[int]:
+    """Who likes the post with above < id < below, by id descending; asked of its author's shard."""
+    return [entry[0] for entry in pages.newest(snapshot, LIKERS, post, below=below, above=above, limit=limit)]
 
 
 def likes(snapshot: Snapshot, post: int, user: int) -> bool:
@@ -258,19 +277,20 @@ def comment_event(row: CommentRow) -> CommentAdded | None:
     return event
 
 
-def thread(snapshot: Snapshot, post: int) -> list[ThreadEntry]:
-    """The post's comments, oldest first, with a tombstone for each deleted one from which a live one descends."""
-    live = set(pages.columns(snapshot, THREADS, post)[0].tolist())
-    buried = set(pages.columns(snapshot, TOMBSTONES, post)[0].tolist())
-    data = snapshot.get_many(COMMENTS, [id_key(comment) for comment in sorted(live | buried)])
-    rows = {int.from_bytes(key, "big"): _decode_comment(row) for key, row in data.items()}
-    shown = set(live)
-    for comment in sorted(rows, reverse=True):
-        # A reply is younger than what it replies to, so one pass from the youngest finds every ancestor.
-        parent = rows[comment].in_reply_to
-        if comment in shown and parent is not None:
-            shown.add(parent)
-    return [ThreadEntry(comment, rows[comment], comment_event(rows[comment])) for comment in sorted(shown)]
+def thread(snapshot: Snapshot, post: int, *, after: int = 0, limit: int = ID_MASK) -> list[ThreadEntry]:
+    """The post's live comments above `after`, oldest first, among all from which they descend.
+
+    A deleted comment from which a live one descends is there as a tombstone. At most `limit` live ones are looked at.
+    """
+    wanted = comments(snapshot, post, after=after, limit=limit)
+    rows: dict[int, CommentRow] = {}
+    while wanted:
+        found = snapshot.get_many(COMMENTS, [id_key(comment) for comment in wanted])
+        added = {int.from_bytes(key, "big"): _decode_comment(data) for key, data in found.items()}
+        rows |= added
+        parents = {row.in_reply_to for row in added.values() if row.in_reply_to is not None}
+        wanted = sorted(parents - rows.keys())
+    return [ThreadEntry(comment, rows[comment], comment_event(rows[comment])) for comment in sorted(rows)]
 
 
 def commented_posts(reading: Reading, author: int, commenter: int) -> list[int]:
@@ -283,3 +303,13 @@ def comment_of_key(reading: Reading, user: int, post: int, author: int, key: str
     """The first comment that the user wrote on the post under the key, live or deleted."""
     data = reading.of(author).get(KEYS, comment_key(user, post, key))
     return None if data is None else int.from_bytes(data, "big")
+
+
+def find_comment_of_key(reading: Reading, user: int, post: int, key: str) -> int | None:
+    """As `comment_of_key`, whoever the post's author is or was: every shard may have to be asked."""
+    row_key = comment_key(user, post, key)
+    for shard in range(reading.shards):
+        data = reading.shard(shard).get(KEYS, row_key)
+        if data is not None:
+            return int.from_bytes(data, "big")
+    return None

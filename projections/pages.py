@@ -52,6 +52,12 @@ def size(snapshot: Snapshot, table: str, owner: int) -> int:
     return 0 if page is None else read_header(page)[0]
 
 
+def sizes(snapshot: Snapshot, table: str, owners: Sequence[int]) -> dict[int, int]:
+    """How many entries each owner has, asked at once; owners without any are left out."""
+    found = snapshot.get_many(table, [page_key(owner, 0) for owner in owners])
+    return {_KEY.unpack(key)[0]: read_header(page)[0] for key, page in found.items()}
+
+
 def find(snapshot: Snapshot, table: str, owner: int, key: int) -> tuple[int, ...] | None:
     """The entry's words, or None where there is no such entry."""
     if not 0 <= key < KEY_MAX:

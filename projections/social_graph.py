@@ -17,6 +17,7 @@ from darkroom.events.facts import (
 from darkroom.projections import bitmaps, pages
 from darkroom.projections.activity import FOLLOW
 from darkroom.projections.reading import Reading
+from darkroom.projections.routing import ID_MASK
 from darkroom.projections.shard_state import ShardState
 from darkroom.projections.tables import BLOCKS, FOLLOWERS, FOLLOWING, LIVE, MUTES, RECEIVED
 
@@ -128,6 +129,20 @@ def followers(reading: Reading, user: int, *, after: int = 0, limit: int) -> lis
 def following(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
     """The followed by id ascending, above `after`."""
     return _ids(pages.oldest(reading.of(user), FOLLOWING, user, above=after, limit=limit))
+
+
+def followers_downwards(
+    reading: Reading, user: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int
+) -> list[int]:
+    """Followers with above < id < below, by id descending."""
+    return _ids(pages.newest(reading.of(user), FOLLOWERS, user, below=below, above=above, limit=limit))
+
+
+def following_downwards(
+    reading: Reading, user: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int
+) -> list[int]:
+    """The followed with above < id < below, by id descending."""
+    return _ids(pages.newest(reading.of(user), FOLLOWING, user, below=below, above=above, limit=limit))
 
 
 def relationship(reading: Reading, user: int, other: int) -> Relationship:

@@ -20,7 +20,9 @@ class InlineRuntime:
 
     def stop(self, generation: int) -> None:
         for key in [key for key in self._workers if key[0] == generation]:
-            self._workers.pop(key).stop()
+            worker = self._workers.pop(key, None)
+            if worker is not None:
+                worker.stop()
 
     def close(self) -> None:
         for generation in {generation for generation, _ in self._workers}:

@@ -24,11 +24,12 @@ for _name, _value in (
 import ray  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 
-from darkroom.actors.runtime import RuntimeFailed, ShardSpec
-from darkroom.actors.worker import Worker
+from darkroom.actors.runtime import RuntimeFailed, ShardSpec  # noqa: E402
+from darkroom.actors.worker import Worker  # noqa: E402
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # the least that Ray accepts; nothing is kept there
 CALL_S_MAX = 30.0
+
 
 class ShardActor:
     """What runs in the actor's process. Its constructor opens nothing."""
@@ -96,7 +97,9 @@ class RayRuntime:
 
     def stop(self, generation: int) -> None:
         for key in [key for key in self._actors if key[0] == generation]:
-            actor = self._actors.pop(key)
+            actor = self._actors.pop(key, None)
+            if actor is None:
+                continue
             with contextlib.suppress(RayError):
                 ray.get(actor.stop.remote(), timeout=CALL_S_MAX)
             ray.kill(actor)

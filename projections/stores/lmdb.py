@@ -16,6 +16,7 @@ import lmdb
 import msgspec
 
 from darkroom.events.lmdb_environments import (
+    NO_ROOM,
     EnvironmentUnusable,
     close_environment,
     open_environment,
@@ -151,11 +152,14 @@ class LmdbShardStore:
                 for name, rows in changes.items():
                     _change(transaction, self._databases[name], rows)
                 transaction.put(_CHECKPOINT, encoded, db=self._databases[META])
-        except (lmdb.MapFullError, lmdb.DiskError) as error:
-            raise StoreFull(f"{self._environment.path}: {error}") from error
         except lmdb.Error as error:
-            full = getattr(error, "code", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            raise (StoreFull if full else StoreError)(f"{self._environment.path}: {error}") from error
+            raise (StoreFull if self._no_room(error) else StoreError)(f"{self._environment.path}: {error}") from error
+
+    def _no_room(self, error: lmdb.Error) -> bool:
+        code = getattr(error, "code", None)
+        if isinstance(error, lmdb.MapFullError | lmdb.DiskError) or code in NO_ROOM:
+            return True
+        return code == errno.EIO and self._environment.is_full()  # so LMDB calls a write that was cut short
 
     def release_dead_readers(self) -> int:
         """Free the snapshots of processes that were killed; how many there were."""
