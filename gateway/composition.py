@@ -13,6 +13,7 @@ from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
 from darkroom.gateway.media import MediaLibrary
 from darkroom.gateway.readers import Readers
 from darkroom.gateway.settings import Settings
+from darkroom.gateway.uploads import Uploads
 from darkroom.gateway.writes import Writer
 from darkroom.projections.feed_cache import FeedCache, LruFeedCache, NoFeedCache
 from darkroom.projections.shard_state import FoldSettings
@@ -64,7 +65,7 @@ class Darkroom:
 
 
 class Gateway:
-    """What HTTP needs beside a `Darkroom`: writes, credentials and media."""
+    """What HTTP needs beside a `Darkroom`: writes, credentials, media and uploads."""
 
     def __init__(self, darkroom: Darkroom) -> None:
         settings, directory = darkroom.settings, darkroom.directory
@@ -78,6 +79,8 @@ class Gateway:
             stack.callback(self.credentials.close)
             self.media = MediaLibrary(FolderOriginals(directory.originals), directory.renditions)
             stack.callback(self.media.close)
+            self.uploads = Uploads(directory.path)
+            stack.callback(self.uploads.close)
             self._stack = stack.pop_all()
 
     def close(self) -> None:

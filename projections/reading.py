@@ -64,7 +64,7 @@ class Reading:
 
     @property
     def position(self) -> int:
-        """The lowest position of the shards touched so far, lagging ones left out; each further one can only lower it."""
+        """The lowest position of the shards touched so far, lagging ones left out; a further one can only lower it."""
         if self._position is not None:
             return self._position
         # Only lagging shards were touched, or none: what they say is of their own positions.

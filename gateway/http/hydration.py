@@ -1,0 +1,113 @@
+"""From ids to what is shown: posts, comments, people, counters and likes, each asked of a shard once for a whole page.
+
+Nothing above the position that a page is answered at is on it: gathering may touch a shard that is further behind than
+those that chose the page, and then the page is chosen again.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from darkroom.gateway.http.entities import Entry, Gathered, Json, account, status
+from darkroom.projections import engagement, pages, people, timelines
+from darkroom.projections.engagement import CommentRow
+from darkroom.projections.reading import Reading
+from darkroom.projections.social_graph import relationship
+from darkroom.projections.store import Snapshot
+from darkroom.projections.tables import BLOCKS
+
+
+def entry_of_post(post: int, row: bytes) -> Entry:
+    time_ms, event = timelines.decode_row(row)
+    return Entry(post, event.author, time_ms, event)
+
+
+def entry_of_comment(comment: int, row: CommentRow) -> Entry:
+    """A comment replies to its post or to another comment; a deleted one is nobody's."""
+    event = engagement.comment_event(row)
+    parent = (row.in_reply_to or row.post, row.in_reply_to_user or row.author)
+    return Entry(comment, row.user if event is not None else 0, row.time_ms, event, parent)
+
+
+def posts(reading: Reading, wanted: Sequence[tuple[int, int, bytes | None]]) -> list[Entry]:
+    """Entries of (post, author, row where it is at hand), in their order, those left out that are gone."""
+    rows = {post: row for post, _, row in wanted if row is not None}
+    missing = {post: author for post, author, row in wanted if row is None}
+    by_author: dict[int, list[int]] = {}
+    for post, author in missing.items():
+        by_author.setdefault(author, []).append(post)
+    for snapshot, authors in reading.grouped(by_author):
+        rows |= timelines.rows(snapshot, [post for author in authors for post in by_author[author]])
+    return [entry_of_post(post, rows[post]) for post, _, _ in wanted if post in rows]
+
+
+def gather(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> Gathered:
+    """All that is shown with the entries."""
+    gathered = Gathered(origin)
+    writers = {entry.user for entry in entries if entry.user}
+    named = {user for entry in entries for user in entry.mentions}
+    gathered.profiles = people.profiles(reading, sorted(writers | named))
+    _count_people(reading, gathered, writers)
+    by_author: dict[int, list[int]] = {}
+    for entry in entries:
+        if entry.is_post:
+            by_author.setdefault(entry.user, []).append(entry.id)
+    for snapshot, authors in reading.grouped(by_author):
+        _gather_engagement(snapshot, gathered, viewer, [post for author in authors for post in by_author[author]])
+    return gathered
+
+
+def _gather_engagement(snapshot: Snapshot, gathered: Gathered, viewer: int | None, of: list[int]) -> None:
+    gathered.post_counters |= engagement.counters_of_posts(snapshot, of)
+    if viewer is not None:
+        liked = (post for post in of if gathered.post_counters[post].likes)
+        gathered.favourited.update(post for post in liked if engagement.likes(snapshot, post, viewer))
+
+
+def _count_people(reading: Reading, gathered: Gathered, users: Iterable[int]) -> None:
+    for snapshot, members in reading.grouped(users):
+        gathered.user_counters |= engagement.counters_of_users(snapshot, members)
+
+
+def statuses(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> list[Json]:
+    """The entries as clients know them."""
+    gathered = gather(reading, viewer, origin, entries)
+    return [status(entry, gathered) for entry in entries]
+
+
+def accounts(reading: Reading, origin: str, users: Sequence[int]) -> list[Json]:
+    """Those of the users who are live, in their order."""
+    gathered = gather_people(reading, origin, users)
+    return [account(user, gathered) for user in users if user in gathered.profiles]
+
+
+def gather_people(reading: Reading, origin: str, users: Sequence[int]) -> Gathered:
+    gathered = Gathered(origin, people.profiles(reading, list(users)))
+    _count_people(reading, gathered, gathered.profiles)
+    return gathered
+
+
+def settled(reading: Reading, choose: Callable[[], list[Json]]) -> list[Json]:
+    """What `choose` returns once none of it lies above the position that it is answered at.
+
+    Snapshots do not move and the position can only fall, so it ends when every shard has been touched.
+    """
+    while True:
+        chosen = choose()
+        if all(int(item["id"]) <= reading.position for item in chosen):
+            return chosen
+
+
+def hidden_people(reading: Reading, viewer: int | None, others: Iterable[int]) -> set[int]:
+    """Those of the others with whom a block stands, whoever set it: the viewer does not see what they do."""
+    if viewer is None:
+        return set()
+    own = reading.of(viewer)
+    return {
+        other
+        for other in others
+        if pages.find(own, BLOCKS, viewer, other) is not None or pages.find(own, BLOCKS, other, viewer) is not None
+    }
+
+
+def may_see(reading: Reading, viewer: int | None, author: int) -> bool:
+    """Whoever the author blocks does not see the author's posts."""
+    return viewer is None or viewer == author or not relationship(reading, viewer, author).blocked_by
