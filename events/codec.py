@@ -4,13 +4,14 @@ An unknown field is carried by name; an unknown type or a newer schema is an err
 rewritten to the present one as they are read (upcasting, as in Greg Young's *Versioning in an Event Sourced System*).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from darkroom.events.facts import EVENT_TYPES, Event
 
 EVENT_BYTES_MAX = 64 * 1024
+CARRIED_DEPTH_MAX = 32  # far from Python's recursion limit, on which a reader deep in its own stack would fail
 
 Upcaster = Callable[[list[object]], list[object]]
 """Takes the fields of schema n (without tag and version) and returns those of schema n + 1."""
@@ -27,6 +28,7 @@ class UnknownEventType(UndecodableEvent):
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE: Callable[[bytes | memoryview], Event] = msgspec.msgpack.Decoder(Event).decode
 _DECODE_FIELDS = msgspec.msgpack.Decoder(list).decode
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)  # wrong shape, bad UTF-8, nested without end
 
 TAGS: dict[type[Event], int] = {kind: kind.__struct_config__.tag for kind in EVENT_TYPES}  # type: ignore[misc]
 KINDS: dict[int, type[Event]] = {tag: kind for kind, tag in TAGS.items()}
@@ -34,11 +36,15 @@ _SCHEMAS = {tag: kind.SCHEMA for tag, kind in KINDS.items()}
 
 
 def encode(event: Event) -> bytes:
-    """The event's bytes; UndecodableEvent over `EVENT_BYTES_MAX`, so that whatever is stored can be read back."""
+    """The event's bytes; UndecodableEvent where they could not be read back, or are over `EVENT_BYTES_MAX`."""
+    if event.carried is not None and _nests_deeper(event.carried, CARRIED_DEPTH_MAX):
+        raise UndecodableEvent(f"{type(event).__name__}: carried fields nest more than {CARRIED_DEPTH_MAX} deep")
     try:
         data = _ENCODE(event)
     except OverflowError:
         raise UndecodableEvent(f"{type(event).__name__}: an integer is outside 64 bits") from None
+    except UnicodeEncodeError:
+        raise UndecodableEvent(f"{type(event).__name__}: a lone surrogate is not text") from None
     if len(data) > EVENT_BYTES_MAX:
         raise UndecodableEvent(f"event is {len(data)} bytes; the limit is {EVENT_BYTES_MAX}")
     return data
@@ -57,14 +63,14 @@ class Codec:
         if len(data) > 3 and data[0] >> 4 == 0x9 and data[2] == _SCHEMAS.get(data[1]):
             try:
                 return _DECODE(data)
-            except msgspec.MsgspecError as error:
+            except _MALFORMED as error:
                 raise UndecodableEvent(f"{KINDS[data[1]].__name__}: {error}") from None
         return self._decode_other_schema(data)
 
     def _decode_other_schema(self, data: bytes | memoryview) -> Event:
         try:
             tag, schema, *fields = _DECODE_FIELDS(data)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except _MALFORMED as error:
             raise UndecodableEvent(f"not an event: {error}") from None
         if not isinstance(tag, int) or tag not in _SCHEMAS:
             raise UnknownEventType(f"event type {tag!r} is unknown to this version")
@@ -75,9 +81,22 @@ class Codec:
             upcast = self._upcasters.get((tag, schema))
             if upcast is None:
                 raise UnknownEventType(f"{name} has schema {schema}, for which there is no upcaster")
-            fields = upcast(fields)
+            try:
+                fields = upcast(fields)
+            except Exception as error:
+                raise UndecodableEvent(f"{name}: these fields are not of schema {schema}: {error!r}") from error
             schema += 1
         try:
             return _DECODE(_ENCODE([tag, schema, *fields]))
-        except msgspec.MsgspecError as error:
+        except _MALFORMED as error:
             raise UndecodableEvent(f"{name}: {error}") from None
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        inner: Iterable[object] = (*value, *value.values())
+    elif isinstance(value, list | tuple):
+        inner = value
+    else:
+        return False
+    return levels == 0 or any(_nests_deeper(item, levels - 1) for item in inner)

@@ -6,18 +6,24 @@ One process at a time runs shards in a directory: it holds the work lock. Any nu
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import IO
 
 FORMAT = 1
+LOCK_TRIES, LOCK_PAUSE_S = 10, 0.005
 
 
 class DirectoryUnusable(Exception):
-    """There is no data directory there, it is not writable, or it was made by a newer version."""
+    """There is no data directory there, it is not writable, lacks its log, or was made by a newer version."""
 
 
 class DirectoryBusy(Exception):
-    """Another process works in the directory; the message names it."""
+    """Another process works in the directory; the message names it, and `holder` is how it describes itself."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"{path} is in use by {holder}")
+        self.holder = holder
 
 
 class DataDirectory:
@@ -29,12 +35,15 @@ class DataDirectory:
         try:
             if create:
                 self._create(marker)
-            text = marker.read_text()
+            text = marker.read_bytes()
         except FileNotFoundError:
             raise DirectoryUnusable(f"{path} is not a Darkroom data directory") from None
+        except (FileExistsError, NotADirectoryError):
+            raise DirectoryUnusable(f"{path} is not a directory") from None
         except OSError as error:
             raise DirectoryUnusable(f"{path}: {error.strerror}") from None
         self._check_format(text)
+        self._check_log(create=create)
         if not os.access(self.path, os.W_OK):
             raise DirectoryUnusable(f"{path} is not writable")
 
@@ -42,19 +51,32 @@ class DataDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         if marker.exists():
             return
-        if any(self.path.iterdir()):
+        # Others may be making it too, or were killed while they did: their files are no strangers, and once the marker
+        # is there, nothing is.
+        strangers = [path for path in self.path.iterdir() if not path.name.startswith("darkroom.")]
+        if strangers and not marker.exists():
             raise DirectoryUnusable(f"{self.path} holds other files; name an empty or a new directory")
         temporary = marker.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"format": FORMAT}) + "\n")
+        with temporary.open("w") as file:
+            file.write(json.dumps({"format": FORMAT}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(marker)
 
-    def _check_format(self, text: str) -> None:
+    def _check_format(self, text: bytes) -> None:
         try:
             found = json.loads(text)["format"]
-        except (ValueError, KeyError, TypeError):
-            raise DirectoryUnusable(f"{self.path}/darkroom.json is not what Darkroom writes") from None
-        if not isinstance(found, int) or found > FORMAT:
+        except (ValueError, KeyError, TypeError, RecursionError):
+            found = None
+        if type(found) is not int or found < 1:
+            raise DirectoryUnusable(f"{self.path}/darkroom.json is not what Darkroom writes")
+        if found > FORMAT:
             raise DirectoryUnusable(f"{self.path} was made by a newer version (format {found}, known: {FORMAT})")
+
+    def _check_log(self, *, create: bool) -> None:
+        """An empty log in a lost one's place would pass for it, and give its positions, which are ids, to others."""
+        if not (self.log / "data.mdb").exists() and (not create or self.generations.exists()):
+            raise DirectoryUnusable(f"{self.path} has no log; restore it")
 
     @property
     def log(self) -> Path:
@@ -84,13 +106,23 @@ class WorkLock:
     def __init__(self, directory: DataDirectory, what: str) -> None:
         """`what` tells others what this process does. DirectoryBusy if another holds the lock."""
         self._file: IO[str] = (directory.path / "work.lock").open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not self._locked():
             holder = _holder(self._file)
             self._file.close()
-            raise DirectoryBusy(f"{directory.path} is in use by {holder}") from None
+            raise DirectoryBusy(directory.path, holder)
         self.describe(what)
+
+    def _locked(self) -> bool:
+        # More than one try, for whoever looks who works here has the lock for a moment.
+        for last in (False,) * (LOCK_TRIES - 1) + (True,):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if not last:
+                    time.sleep(LOCK_PAUSE_S)
+            else:
+                return True
+        return False
 
     def describe(self, what: str) -> None:
         """Replace what others are told."""

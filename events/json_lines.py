@@ -3,15 +3,16 @@
 Personal fields are plain text here. A field that this version does not know is carried, both ways.
 """
 
+import re
 from typing import Any
 
 import msgspec
 
+from darkroom.events.clock import TIME_MS_MAX
 from darkroom.events.codec import TAGS, UndecodableEvent, UnknownEventType, encode
 from darkroom.events.facts import EVENT_TYPES, Event, Medium, Personal, Place
 
-LINE_BYTES_MAX = 256 * 1024
-TIME_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999, the last that clients can print
+LINE_BYTES_MAX = 1024 * 1024  # JSON takes up to nine times an event's own bytes: what was exported can be imported
 
 _KINDS = {kind.__name__: kind for kind in EVENT_TYPES}
 _FIELDS = {kind: tuple(f for f in kind.__struct_fields__ if f not in ("schema", "carried")) for kind in EVENT_TYPES}
@@ -35,7 +36,10 @@ def parse_line(line: bytes) -> tuple[int | None, Event]:
     if time_ms is not None and (type(time_ms) is not int or not 0 <= time_ms <= TIME_MS_MAX):
         raise BadLine(f"time_ms must be an integer from 0 to {TIME_MS_MAX}")
     event = _event(kind, fields)
-    encode(event)
+    try:
+        encode(event)
+    except UndecodableEvent as error:
+        raise BadLine(_too_large(event) or str(error)) from None
     return time_ms, event
 
 
@@ -46,7 +50,9 @@ def format_line(event: Event, time_ms: int) -> bytes:
         value = getattr(event, field)
         if value is not None and value != ():
             line[field] = _plain(value)
-    line.update(event.carried or {})
+    for field, value in (event.carried or {}).items():
+        if field not in line and field not in _FIELDS[type(event)]:
+            line[field] = value
     return msgspec.json.encode(line) + b"\n"
 
 
@@ -88,22 +94,23 @@ def _wire(kind: type[Event], field: str, value: Any) -> Any:
         if field == "media" and isinstance(value, list):
             return [_medium(f"{where}[{index}]", medium) for index, medium in enumerate(value)]
         return value
-    if field == "place" and isinstance(value, dict):
+    if field == "place" and value is not None:
         _refuse_others(where, value, Place.__struct_fields__)
         return [_text(f"{where}.name", value.get("name")), value.get("latitude"), value.get("longitude")]
     return value
 
 
 def _medium(where: str, value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
     _refuse_others(where, value, Medium.__struct_fields__)
     description = value.get("description")
     wrapped = None if description is None else _text(f"{where}.description", description)
     return [value.get("hash"), value.get("width"), value.get("height"), value.get("placeholder", ""), wrapped]
 
 
-def _refuse_others(where: str, value: dict[str, Any], known: tuple[str, ...]) -> None:
+def _refuse_others(where: str, value: Any, known: tuple[str, ...]) -> None:
+    # The wire form, an array, is refused too: it could claim an encoding of personal text that is not plain.
+    if not isinstance(value, dict):
+        raise BadLine(f"{where} must be an object")
     for name in value:
         if name not in known:
             raise BadLine(f"{where}.{name} is not a known field")
@@ -131,6 +138,26 @@ def _plain(value: Any) -> Any:
 
 def _named(kind: type[Event], message: str) -> str:
     """msgspec names an array's element by index; a reader wants the field."""
-    for index, field in enumerate(_FIELDS[kind], start=3):
-        message = message.replace(f"`$[{index}]", f"`{field}")
-    return message
+    return re.sub(r"`\$\[(\d+)\]([^`]*)`", lambda path: f"`{_path(kind, int(path[1]), path[2])}`", message)
+
+
+def _path(kind: type[Event], index: int, rest: str) -> str:
+    field = _FIELDS[kind][index - 3]
+    if inner := re.fullmatch(r"(\[\d+\])\[(\d+)\]", rest):  # only media are arrays of objects
+        return f"{field}{inner[1]}.{Medium.__struct_fields__[int(inner[2])]}"
+    if field == "place" and rest:
+        return f"{field}.{Place.__struct_fields__[int(rest.strip('[]'))]}"
+    return field + rest
+
+
+def _too_large(event: Event) -> str | None:
+    """The field whose integer is outside 64 bits, if that is what keeps the event from being stored."""
+    fields = {name: getattr(event, name) for name in _FIELDS[type(event)]} | (event.carried or {})
+    for name, value in fields.items():
+        try:
+            msgspec.msgpack.encode(value)
+        except OverflowError:
+            return f"{type(event).__name__}.{name}: an integer is outside 64 bits"
+        except RecursionError:
+            return None
+    return None

@@ -2,24 +2,37 @@
 
 LMDB's locks belong to a process and a file, so a process that opens a file twice loses them: `open_environment` shares
 one environment by reference count. No WRITEMAP, for a full disk would then be a SIGBUS. Environments do not survive a
-fork; processes are spawned.
+fork; processes are spawned. Beside LMDB's files lies `writer.lock`: who writes, and a witness of the last commit.
 """
 
 from __future__ import annotations  # LMDB's classes are generic to type checkers only
 
+import errno
 import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import lmdb
 
+from darkroom.events.lmdb_pages import contradiction, witness
+
 MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is written
 READERS_MAX = 510
+_LOCK_FILE_BYTES = (READERS_MAX + 2) * 64
 WRITE_LOCK_TIMEOUT_S = 10.0
+ROOM_BYTES_MIN = 1 << 20
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_LINE_BYTES = 32  # of writer.lock: one line with the writer's process id, one with the witness of the last commit
+_WRITER, _WITNESS = 0, 1
+_WRITE_BYTE, _TURNSTILE_BYTE = 0, 1  # of the same file, for locks
+_Result = TypeVar("_Result")
 
 
 class EnvironmentUnusable(Exception):
@@ -33,23 +46,34 @@ class WriteLockTimeout(Exception):
 class LmdbEnvironment:
     """One open environment. `env` is LMDB's own; use `read` and `write` for transactions."""
 
-    def __init__(self, path: Path, *, create: bool, tables: int) -> None:
+    def __init__(self, path: Path, *, create: bool, tables: int, append_only: bool) -> None:
         self.path = path
-        if create:
-            path.mkdir(parents=True, exist_ok=True)
-        elif not (path / "data.mdb").exists():
-            raise EnvironmentUnusable(f"{path} holds no data")
         try:
-            self.env = lmdb.open(
-                str(path),
-                map_size=MAP_BYTES,
-                max_dbs=tables,
-                max_readers=READERS_MAX,
-                readahead=False,
-                meminit=False,
-                lib_version=0,
-            )
-            self._lock_file = os.open(path / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if not create and not _size(path / "data.mdb"):
+                raise EnvironmentUnusable(f"{path} holds no data")
+            with ExitStack() as undo:
+                folders = _make_folders(path)
+                self._lock_file = os.open(path / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                undo.callback(os.close, self._lock_file)
+                self._refuse_damage(path / "data.mdb", append_only=append_only)
+                _reserve_reader_slots(path / "lock.mdb")
+                # `meminit` stays on: without it, what this process had in memory, passwords too, ends up in the file.
+                self.env = lmdb.open(
+                    str(path),
+                    map_size=MAP_BYTES,
+                    max_dbs=tables,
+                    max_readers=READERS_MAX,
+                    readahead=False,
+                    lib_version=0,
+                )
+                undo.callback(self.env.close)
+                self._data_file = os.open(path / "data.mdb", os.O_RDWR | os.O_CLOEXEC)
+                undo.callback(os.close, self._data_file)
+                if not self.env.info()["last_txnid"]:
+                    self.env.sync(True)
+                    _sync_folders([path, path.parent, *folders])
+                    self._write_line(_WITNESS, witness(self._data_file))
+                undo.pop_all()
         except (lmdb.Error, OSError) as error:
             raise EnvironmentUnusable(f"{path}: {error}") from error
         self._writer = threading.Lock()
@@ -58,39 +82,61 @@ class LmdbEnvironment:
         # A reader that was killed keeps its slot, and with it every page freed since: 100 times the disk in a trial.
         self.env.reader_check()
 
+    def _refuse_damage(self, data_file: Path, *, append_only: bool) -> None:
+        last_witness = self._line(_WITNESS)  # before the pages are read, for other processes commit meanwhile
+        reason = contradiction(data_file, last_witness, append_only=append_only)
+        if reason is not None:
+            raise EnvironmentUnusable(f"{data_file} is damaged: {reason}")
+
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction[bytes]]:
         """A snapshot; everything read in it is of one moment."""
-        with self._reading(), self._begin() as transaction:
-            yield transaction
+        transaction = self._begin_reading(self.env.begin)
+        try:
+            with transaction:
+                yield transaction
+        finally:
+            self._end_reading()
 
     @contextmanager
     def read_in_place(self) -> Iterator[lmdb.Transaction[memoryview[int]]]:
         """A snapshot whose keys and values are the map's own memory, and live no longer than it does."""
-        with self._reading(), self._begin(), self.env.begin(buffers=True) as transaction:
-            yield transaction
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._no_readers:
-            self._readers += 1
+        transaction = self._begin_reading(lambda: self.env.begin(buffers=True))
         try:
-            yield
+            with transaction:
+                yield transaction
         finally:
-            with self._no_readers:
-                self._readers -= 1
-                if not self._readers:
-                    self._no_readers.notify_all()
+            self._end_reading()
 
-    def _begin(self) -> lmdb.Transaction[bytes]:
+    def _begin_reading(self, begin: Callable[[], _Result]) -> _Result:
+        with self._no_readers:
+            try:
+                transaction = begin()
+            except lmdb.MapResizedError:
+                self._take_over_map()
+                transaction = begin()
+            self._readers += 1
+            return transaction
+
+    def _end_reading(self) -> None:
+        with self._no_readers:
+            self._readers -= 1
+            if not self._readers:
+                self._no_readers.notify_all()
+
+    def _begin_writing(self) -> lmdb.Transaction[bytes]:
         try:
-            return self.env.begin()
+            return self.env.begin(write=True)
         except lmdb.MapResizedError:
-            # Another process has grown the map. It may be taken over only while nothing here reads.
             with self._no_readers:
-                self._no_readers.wait_for(lambda: self._readers <= 1, WRITE_LOCK_TIMEOUT_S)
-                self.env.set_mapsize(0)
-            return self.env.begin()
+                self._take_over_map()
+            return self.env.begin(write=True)
+
+    def _take_over_map(self) -> None:
+        """Another process has grown the map. That may be followed only while nothing here reads."""
+        self._no_readers.wait_for(lambda: not self._readers, WRITE_LOCK_TIMEOUT_S)
+        if not self._readers:
+            self.env.set_mapsize(0)
 
     @contextmanager
     def write(self, timeout_s: float = WRITE_LOCK_TIMEOUT_S) -> Iterator[lmdb.Transaction[bytes]]:
@@ -103,46 +149,122 @@ class LmdbEnvironment:
         try:
             self._lock_between_processes(timeout_s)
             try:
-                with self.env.begin(write=True) as transaction:
+                self._write_line(_WRITER, str(os.getpid()))
+                with self._begin_writing() as transaction:
                     yield transaction
+                # Not synced, so after a power cut it may be behind, but never ahead: meta pages that are older than
+                # this are damaged.
+                self._write_line(_WITNESS, witness(self._data_file))
             finally:
-                fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+                self._unlock(_WRITE_BYTE)
         finally:
             self._writer.release()
 
     def _lock_between_processes(self, timeout_s: float) -> None:
+        # Who waits for the lock holds the turnstile, so that whoever had the lock last does not pass it again at once:
+        # without it a process waited up to 1.8 s beside one that never paused.
         deadline = time.monotonic() + timeout_s
-        pause_s = 0.0001
+        if self._lock(_TURNSTILE_BYTE, deadline):
+            try:
+                if self._lock(_WRITE_BYTE, deadline):
+                    return
+            finally:
+                self._unlock(_TURNSTILE_BYTE)
+        raise WriteLockTimeout(
+            f"{self.path}: process {self._line(_WRITER)} has held the write lock for over {timeout_s:g} s"
+        )
+
+    def _lock(self, byte: int, deadline: float) -> bool:
+        pause_s = 0.00005
         while True:
             try:
-                fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
             except OSError:
                 if time.monotonic() >= deadline:
-                    holder = os.pread(self._lock_file, 32, 0).decode(errors="replace").strip("\0 \n")
-                    message = f"{self.path}: process {holder} has held the write lock for over {timeout_s:g} s"
-                    raise WriteLockTimeout(message) from None
+                    return False
                 time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, 0.005)
+                pause_s = min(pause_s * 1.3, 0.001)
             else:
-                os.pwrite(self._lock_file, f"{os.getpid():<31}\n".encode(), 0)
-                return
+                return True
+
+    def _unlock(self, byte: int) -> None:
+        fcntl.lockf(self._lock_file, fcntl.LOCK_UN, 1, byte)
+
+    def _line(self, number: int) -> str:
+        line = os.pread(self._lock_file, _LINE_BYTES, number * _LINE_BYTES)
+        return line.decode("ascii", errors="replace").strip("\0 \n")
+
+    def _write_line(self, number: int, line: str) -> None:
+        # A courtesy: a disk too full for it says so when the data are written.
+        with suppress(OSError):
+            os.pwrite(self._lock_file, f"{line:<{_LINE_BYTES - 1}}\n".encode("ascii"), number * _LINE_BYTES)
+
+    def is_full(self) -> bool:
+        """Whether the file cannot grow. LMDB calls a write cut short by that EIO, like one that the disk failed."""
+        try:
+            os.posix_fallocate(self._data_file, os.fstat(self._data_file).st_size, ROOM_BYTES_MIN)
+        except OSError as error:
+            return error.errno in NO_ROOM
+        return False
 
     def close(self) -> None:
-        self.env.close()
+        """Close it once nobody reads: the memory of a read in place would go with it."""
+        with self._no_readers:
+            self._no_readers.wait_for(lambda: not self._readers, WRITE_LOCK_TIMEOUT_S)
+            self.env.close()
+        os.close(self._data_file)
         os.close(self._lock_file)
+
+
+def _make_folders(path: Path) -> list[Path]:
+    """Make `path`, and return the folders that have a new entry now."""
+    parents = [folder.parent for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return parents
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _reserve_reader_slots(file: Path) -> None:
+    """Give LMDB's table of readers its blocks. It is mapped: a slot first used when the disk is full is a SIGBUS."""
+    # Only while this process has the environment closed, for closing the file gives up the locks that it has there.
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        with suppress(OSError):
+            os.posix_fallocate(descriptor, 0, _LOCK_FILE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folders(folders: list[Path]) -> None:
+    """A file is found after a power cut only if the entry that names it was written too."""
+    for folder in folders:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 _open: dict[Path, tuple[LmdbEnvironment, int]] = {}
 _open_lock = threading.Lock()
 
 
-def open_environment(path: Path, *, create: bool = True, tables: int = 0) -> LmdbEnvironment:
-    """This process's environment at `path`; every open needs one `close_environment`."""
-    path = path.absolute()
+def open_environment(path: Path, *, create: bool = True, tables: int = 0, append_only: bool = False) -> LmdbEnvironment:
+    """This process's environment at `path`; every open needs one `close_environment`.
+
+    `append_only` promises that every transaction adds records and removes none, so that more damage can be told.
+    """
+    path = path.resolve()
     with _open_lock:
         environment, uses = _open.get(path, (None, 0))
         if environment is None:
-            environment = LmdbEnvironment(path, create=create, tables=tables)
+            environment = LmdbEnvironment(path, create=create, tables=tables, append_only=append_only)
         _open[path] = (environment, uses + 1)
         return environment
 
@@ -155,4 +277,4 @@ def close_environment(environment: LmdbEnvironment) -> None:
             _open[environment.path] = (environment, uses - 1)
             return
         del _open[environment.path]
-    environment.close()
+        environment.close()

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from darkroom.events.clock import TIME_MS_MAX, Clock
+from darkroom.events.codec import encode
 from darkroom.events.facts import Event, Recorded
 
 POSITION_MAX = 2**48 - 1
@@ -33,6 +35,7 @@ class DamagedRecord(LogError):
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(f"log is damaged at position {position}: {reason}")
         self.position = position
+        self.reason = reason
 
 
 class EventLog(Protocol):
@@ -41,8 +44,8 @@ class EventLog(Protocol):
     def append(self, events: Sequence[Event], times_ms: Sequence[int] | None = None) -> range:
         """Store all or none, durably, and return their positions; times default to now.
 
-        UndecodableEvent for an event over the size limit, ValueError for more than APPEND_EVENTS_MAX events,
-        LogFull, LogBusy or LogStopped where they cannot be stored.
+        UndecodableEvent for an event that could not be read back, ValueError for more than APPEND_EVENTS_MAX events or
+        a time that is not from 0 to TIME_MS_MAX, LogFull, LogBusy or LogStopped where they cannot be stored.
         """
 
     def read(self, after: int, limit: int) -> list[Recorded]:
@@ -58,4 +61,14 @@ class EventLog(Protocol):
         """Wait until the head has reached `position`; False when `timeout_s` passed first."""
 
     def close(self) -> None:
-        """Free what it holds. Appends under way are finished first."""
+        """Free what it holds, once. Appends under way are finished first."""
+
+
+def encoded_group(events: Sequence[Event], times_ms: Sequence[int] | None, clock: Clock) -> list[tuple[int, bytes]]:
+    """What an append is to store, time and bytes; raises what `EventLog.append` says before anything is stored."""
+    if len(events) > APPEND_EVENTS_MAX:
+        raise ValueError(f"{len(events)} events in one append; the limit is {APPEND_EVENTS_MAX}")
+    times = [clock()] * len(events) if times_ms is None else times_ms
+    if times and not 0 <= min(times) <= max(times) <= TIME_MS_MAX:
+        raise ValueError(f"a time is not from 0 to {TIME_MS_MAX} ms")
+    return [(time_ms, encode(event)) for time_ms, event in zip(times, events, strict=True)]

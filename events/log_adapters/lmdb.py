@@ -11,40 +11,42 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
 
 from darkroom.events.clock import Clock, system_clock
-from darkroom.events.codec import Codec, UndecodableEvent, encode
+from darkroom.events.codec import Codec, UndecodableEvent
 from darkroom.events.facts import Event, Recorded
 from darkroom.events.lmdb_environments import (
+    NO_ROOM,
     EnvironmentUnusable,
     WriteLockTimeout,
     close_environment,
     open_environment,
 )
-from darkroom.events.lmdb_pages import check_meta_pages
-from darkroom.events.log import APPEND_EVENTS_MAX, DamagedRecord, LogBusy, LogFull, LogStopped
+from darkroom.events.log import APPEND_EVENTS_MAX, DamagedRecord, LogBusy, LogFull, LogStopped, encoded_group
 
 WAITING_EVENTS_MAX = 4 * APPEND_EVENTS_MAX
 POLL_S_MIN, POLL_S_MAX = 0.0005, 0.002
 
 _HEAD = struct.Struct("<IQ")  # checksum, time_ms
+_TIME = struct.Struct("<Q")
 _KEY = struct.Struct(">Q")
 
 
 class _Ticket:
-    """One caller's events, encoded, and afterwards their positions or the error that kept them out."""
+    """One caller's events, each as time and bytes, and afterwards their positions or the error that kept them out."""
 
-    __slots__ = ("done", "encoded", "error", "first")
+    __slots__ = ("bodies", "done", "error", "first")
 
-    def __init__(self, encoded: list[tuple[int, bytes]]) -> None:
-        self.encoded = encoded
+    def __init__(self, bodies: list[bytes]) -> None:
+        self.bodies = bodies
         self.first = 0
         self.done = False
-        self.error: Exception | None = None
+        self.error: Exception | None = LogStopped("the append was interrupted")  # no silence is taken for success
 
 
 class LmdbEventLog:
@@ -53,15 +55,16 @@ class LmdbEventLog:
     def __init__(
         self, path: Path, *, create: bool = True, clock: Clock = system_clock, codec: Codec | None = None
     ) -> None:
-        check_meta_pages(path)
-        self._environment = open_environment(path, create=create)
+        self._environment = open_environment(path, create=create, append_only=True)
         self._clock = clock
         self._decode = (codec or Codec()).decode
         self._waiting: list[_Ticket] = []
         self._waiting_events = 0
         self._waiting_lock = threading.Lock()
-        self._commit_lock = threading.Lock()
+        self._committing = False
+        self._committed = threading.Condition()
         self._stopped: str | None = None
+        self._closed = False
         try:
             self._check_count()
         except BaseException:
@@ -69,48 +72,73 @@ class LmdbEventLog:
             raise
 
     def append(self, events: Sequence[Event], times_ms: Sequence[int] | None = None) -> range:
-        if len(events) > APPEND_EVENTS_MAX:
-            raise ValueError(f"{len(events)} events in one append; the limit is {APPEND_EVENTS_MAX}")
+        # Whatever can be wrong with an event is found here, before it shares a transaction with others'.
+        pack_time = _TIME.pack
+        ticket = _Ticket([pack_time(time_ms) + data for time_ms, data in encoded_group(events, times_ms, self._clock)])
         if not events:
-            return range(self.head() + 1, self.head() + 1)
-        times = [self._clock()] * len(events) if times_ms is None else times_ms
-        ticket = _Ticket([(time_ms, encode(event)) for time_ms, event in zip(times, events, strict=True)])
+            head = self.head()
+            return range(head + 1, head + 1)
         self._enqueue(ticket)
-        with self._commit_lock:
-            if not ticket.done:
+        if self._is_mine_to_commit(ticket):
+            try:
                 self._commit_waiting()
+            finally:
+                self._let_the_next_commit()
         if ticket.error is not None:
             raise ticket.error
-        return range(ticket.first, ticket.first + len(ticket.encoded))
+        return range(ticket.first, ticket.first + len(ticket.bodies))
 
     def _enqueue(self, ticket: _Ticket) -> None:
         with self._waiting_lock:
-            if self._waiting_events + len(ticket.encoded) > WAITING_EVENTS_MAX:
+            if self._waiting_events + len(ticket.bodies) > WAITING_EVENTS_MAX:
                 raise LogBusy(f"{self._waiting_events} events wait to be appended; the limit is {WAITING_EVENTS_MAX}")
             self._waiting.append(ticket)
-            self._waiting_events += len(ticket.encoded)
+            self._waiting_events += len(ticket.bodies)
+
+    def _is_mine_to_commit(self, ticket: _Ticket | None) -> bool:
+        """Wait until the ticket was committed by another thread, or this thread is to commit all that wait."""
+        # A bare lock is not enough: threads that never pause take it again and again, and others, their events long
+        # stored, waited 1.1 s for it.
+        with self._committed:
+            while self._committing and not (ticket and ticket.done):
+                self._committed.wait()
+            if ticket and ticket.done:
+                return False
+            self._committing = True
+            return True
+
+    def _let_the_next_commit(self) -> None:
+        with self._committed:
+            self._committing = False
+            self._committed.notify_all()
 
     def _commit_waiting(self) -> None:
         """Commit every waiting ticket in one transaction; all share its outcome."""
         with self._waiting_lock:
             group, self._waiting, self._waiting_events = self._waiting, [], 0
-        error: Exception | None = None
+        interrupted = LogStopped(f"an append to {self._environment.path} was interrupted; open it again and look")
+        error: Exception | None = interrupted
         try:
             self._commit(group)
+            error = None
         except Exception as failure:
             error = self._named(failure)
-        for ticket in group:
-            ticket.error, ticket.done = error, True
+        finally:
+            # Also when it was a KeyboardInterrupt: the others in the group must not take silence for success.
+            if error is interrupted:
+                self._stopped = str(interrupted)
+            for ticket in group:
+                ticket.error, ticket.done = error, True
 
     def _commit(self, group: list[_Ticket]) -> None:
         if self._stopped is not None:
             raise LogStopped(self._stopped)
         with self._environment.write() as transaction:
-            position = _last_position(transaction)
+            position = _sound_head(transaction)
             with transaction.cursor() as cursor:
                 for ticket in group:
                     ticket.first = position + 1
-                    rows = _rows(ticket.encoded, ticket.first)
+                    rows = _rows(ticket.bodies, ticket.first)
                     _, added = cursor.putmulti(rows, append=True)
                     if added != len(rows):
                         raise DamagedRecord(ticket.first, "the head is not the highest key")
@@ -122,9 +150,9 @@ class LmdbEventLog:
             return failure
         if isinstance(failure, WriteLockTimeout):
             return LogBusy(str(failure))
-        if isinstance(failure, lmdb.MapFullError) or getattr(failure, "code", None) in (errno.ENOSPC, errno.EDQUOT):
-            return LogFull(f"no room in {self._environment.path}: {failure}")
-        if "No space left" in str(failure) or "File too large" in str(failure):
+        code = getattr(failure, "code", None) or getattr(failure, "errno", None)
+        cut_short = code == errno.EIO and self._environment.is_full()
+        if isinstance(failure, lmdb.MapFullError) or code in NO_ROOM or cut_short:
             return LogFull(f"no room in {self._environment.path}: {failure}")
         # After a failed fsync the page cache may say one thing and the disk another (the "fsyncgate" of 2018), so
         # neither a retry nor an answer from memory would be honest.
@@ -133,25 +161,37 @@ class LmdbEventLog:
 
     def read(self, after: int, limit: int) -> list[Recorded]:
         records: list[Recorded] = []
-        with self._environment.read_in_place() as transaction, transaction.cursor() as cursor:
-            if limit <= 0 or not cursor.set_range(_KEY.pack(after + 1)):
-                return records
+        if limit <= 0:
+            return records
+        with self._snapshot() as transaction, transaction.cursor() as cursor:
             expected, stop, decode, add = after + 1, after + limit, self._decode, records.append
             try:
-                for key, value in cursor.iternext():
-                    time_ms, data = _checked(expected, key, value)
-                    add(Recorded(expected, time_ms, decode(data)))
-                    if expected == stop:
-                        break
-                    expected += 1
+                if cursor.set_range(_KEY.pack(expected)):
+                    for key, value in cursor.iternext():
+                        time_ms, data = _checked(expected, key, value)
+                        add(Recorded(expected, time_ms, decode(data)))
+                        if expected == stop:
+                            return records
+                        expected += 1
+                # A damaged page can also hide what follows it.
+                if expected <= (count := _count(transaction)):
+                    raise DamagedRecord(expected, f"it is not there, but {count} records are counted")
             except (DamagedRecord, UndecodableEvent, lmdb.Error) as error:
                 if records:
                     return records
                 raise _at(expected, error) from error
         return records
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[lmdb.Transaction[memoryview[int]]]:
+        try:
+            with self._environment.read_in_place() as transaction:
+                yield transaction
+        except lmdb.PanicError as error:  # after a meta page could not be written LMDB reads no more either
+            raise LogStopped(f"{self._environment.path}: {error}; check the disk, then start again") from error
+
     def head(self) -> int:
-        with self._environment.read() as transaction:
+        with self._snapshot() as transaction:
             return _last_position(transaction)
 
     def wait(self, position: int, timeout_s: float) -> bool:
@@ -166,39 +206,41 @@ class LmdbEventLog:
         return True
 
     def release_dead_readers(self) -> int:
-        """Free the snapshots of processes that were killed, which otherwise keep old pages; how many there were."""
+        """Free the snapshots of processes that were killed, which otherwise keep old pages; how many were freed."""
         return int(self._environment.env.reader_check())
 
     def bytes_stored(self) -> int:
         return (self._environment.path / "data.mdb").stat().st_size
 
     def close(self) -> None:
-        with self._commit_lock:
-            self._stopped = self._stopped or "the log is closed"
-        close_environment(self._environment)
+        self._is_mine_to_commit(None)
+        was_closed, self._closed = self._closed, True
+        self._stopped = self._stopped or "the log is closed"
+        self._let_the_next_commit()
+        if not was_closed:
+            close_environment(self._environment)
 
     def _check_count(self) -> None:
-        """A page that fell back to an older version shows as a head that is not the count, or as a gap."""
         with self._environment.read() as transaction:
-            head, count = _last_position(transaction), int(transaction.stat()["entries"])
-        if head != count:
-            raise DamagedRecord(min(head, count) + 1, f"the head is {head} but {count} records are counted")
+            try:
+                _sound_head(transaction)
+            except DamagedRecord as error:
+                raise DamagedRecord(_first_missing(transaction), error.reason) from error
 
 
-def _rows(encoded: list[tuple[int, bytes]], first: int) -> list[tuple[bytes, bytes]]:
-    pack_key, pack_time, crc32 = _KEY.pack, struct.Struct("<Q").pack, zlib.crc32
-    rows = []
-    for position, (time_ms, data) in enumerate(encoded, first):
-        body = pack_time(time_ms) + data
-        # The position seeds the checksum, so that a record under another's key is damage too.
-        rows.append((pack_key(position), crc32(body, position & 0xFFFFFFFF).to_bytes(4, "little") + body))
-    return rows
+def _rows(bodies: list[bytes], first: int) -> list[tuple[bytes, bytes]]:
+    pack_key, crc32 = _KEY.pack, zlib.crc32
+    # The position seeds the checksum, so that a record under another's key is damage too.
+    return [
+        (pack_key(position), crc32(body, position & 0xFFFFFFFF).to_bytes(4, "little") + body)
+        for position, body in enumerate(bodies, first)
+    ]
 
 
 def _checked(expected: int, key: memoryview, value: memoryview) -> tuple[int, memoryview]:
     position = int.from_bytes(key, "big")
     if position != expected:
-        raise DamagedRecord(expected, f"the next record is {position}")
+        raise DamagedRecord(expected, f"the next key is {bytes(key[: _KEY.size]).hex()}")
     if len(value) < _HEAD.size:
         raise DamagedRecord(expected, "it is cut short")
     checksum, time_ms = _HEAD.unpack_from(value)
@@ -215,9 +257,40 @@ def _at(position: int, error: Exception) -> Exception:
     return DamagedRecord(position, str(error))
 
 
-def _last_position(transaction: lmdb.Transaction[bytes]) -> int:
+def _last_position(transaction: lmdb.Transaction[bytes] | lmdb.Transaction[memoryview[int]]) -> int:
     with transaction.cursor() as cursor:
-        return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
+        if not cursor.last():
+            return 0
+        key = cursor.key()
+        if len(key) != _KEY.size:
+            raise DamagedRecord(_count(transaction), f"the last key is of {len(key)} bytes")
+        return int.from_bytes(key, "big")
+
+
+def _count(transaction: lmdb.Transaction[bytes] | lmdb.Transaction[memoryview[int]]) -> int:
+    return int(transaction.stat()["entries"])
+
+
+def _sound_head(transaction: lmdb.Transaction[bytes]) -> int:
+    """The head; DamagedRecord where it is not the count, as with a gap or a page that fell back to an older version."""
+    count = _count(transaction)
+    try:
+        head = _last_position(transaction)
+    except lmdb.Error as error:
+        raise DamagedRecord(count, str(error)) from error
+    if head != count:
+        raise DamagedRecord(min(head, count) + 1, f"the head is {head} but {count} records are counted")
+    return head
+
+
+def _first_missing(transaction: lmdb.Transaction[bytes]) -> int:
+    expected = 1
+    with suppress(lmdb.Error), transaction.cursor() as cursor:
+        for key in cursor.iternext(keys=True, values=False):
+            if int.from_bytes(key, "big") != expected:
+                break
+            expected += 1
+    return expected
 
 
 __all__ = ["EnvironmentUnusable", "LmdbEventLog"]

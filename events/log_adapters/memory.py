@@ -4,9 +4,9 @@ import threading
 from collections.abc import Sequence
 
 from darkroom.events.clock import Clock, system_clock
-from darkroom.events.codec import Codec, encode
+from darkroom.events.codec import Codec, UndecodableEvent
 from darkroom.events.facts import Event, Recorded
-from darkroom.events.log import APPEND_EVENTS_MAX
+from darkroom.events.log import encoded_group
 
 
 class MemoryEventLog:
@@ -19,10 +19,7 @@ class MemoryEventLog:
         self._grown = threading.Condition()
 
     def append(self, events: Sequence[Event], times_ms: Sequence[int] | None = None) -> range:
-        if len(events) > APPEND_EVENTS_MAX:
-            raise ValueError(f"{len(events)} events in one append; the limit is {APPEND_EVENTS_MAX}")
-        times = [self._clock()] * len(events) if times_ms is None else times_ms
-        encoded = [(time_ms, encode(event)) for time_ms, event in zip(times, events, strict=True)]
+        encoded = encoded_group(events, times_ms, self._clock)
         with self._grown:
             first = len(self._records) + 1
             self._records += encoded
@@ -30,8 +27,15 @@ class MemoryEventLog:
         return range(first, first + len(encoded))
 
     def read(self, after: int, limit: int) -> list[Recorded]:
-        records = self._records[after : after + limit]
-        return [Recorded(after + i, time_ms, self._decode(data)) for i, (time_ms, data) in enumerate(records, 1)]
+        records: list[Recorded] = []
+        for position, (time_ms, data) in enumerate(self._records[after : after + max(limit, 0)], after + 1):
+            try:
+                records.append(Recorded(position, time_ms, self._decode(data)))
+            except UndecodableEvent as error:
+                if records:
+                    break
+                raise type(error)(f"position {position}: {error}") from error
+        return records
 
     def head(self) -> int:
         return len(self._records)
