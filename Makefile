@@ -25,7 +25,7 @@ soak: .venv/can-test  ## the tests that take minutes
 	$(BIN)/pytest -m soak
 
 bench: .venv/can-test  ## the benchmarks, one after another, for they measure one machine
-	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+	for row in append fan_out read; do $(BIN)/python -m benchmarks.bench_$$row; done
 
 clean:  ## remove what make made; darkroom-data stays, for a log cannot be made again
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache

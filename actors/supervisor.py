@@ -92,7 +92,7 @@ class Supervisor:
         if pointer.generation and self._shards not in (None, pointer.shards):
             raise OtherShardCount(
                 f"shards: {self._directory.path} has {pointer.shards} shards, not {self._shards}; "
-                f"run `darkroom rebuild --shards {self._shards}`"
+                f"run rebuild (`darkroom rebuild --shards {self._shards}`)"
             )
         if not pointer.generation:
             pointer = self._found(self._shards or self._shards_default)

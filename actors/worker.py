@@ -41,10 +41,14 @@ class Worker:
                 self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
 
-    def stop(self) -> None:
-        """No commit happens after this returns."""
+    def stop_soon(self) -> None:
+        """Begin to stop, for whoever stops several and would otherwise wait for each in turn."""
         with self._starting:
             self._stopping.set()
+
+    def stop(self) -> None:
+        """No commit happens after this returns."""
+        self.stop_soon()
         if self._thread is not None:
             self._thread.join()
 

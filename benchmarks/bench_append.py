@@ -1,6 +1,6 @@
 """Durable append in groups, beside a loop that packs, checksums, writes and syncs the same events to a file.
 
-python benchmarks/bench_append.py
+python -m benchmarks.bench_append
 """
 
 import os
@@ -9,8 +9,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from measure import compare, rate, show_machine
-
+from benchmarks.measure import compare, rate, show_machine
 from darkroom.events.codec import encode
 from darkroom.events.facts import Event, PostLiked
 from darkroom.events.log_adapters.lmdb import LmdbEventLog

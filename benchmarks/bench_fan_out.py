@@ -1,6 +1,6 @@
 """Durable fan-out through a whole shard, beside raw LMDB loops that write the same deliveries and nothing else.
 
-    python benchmarks/bench_fan_out.py [USERS] [POSTS]
+    python -m benchmarks.bench_fan_out [USERS] [POSTS]
 
 The world is a power law of 33 followers a user at the mean. Feeds are filled before anything is measured, for an empty
 store flatters everybody. The floors are handed each batch's deliveries in memory; the shard reads and decides the log.
@@ -9,12 +9,13 @@ store flatters everybody. The floors are handed each batch's deliveries in memor
 import random
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import lmdb
 import numpy as np
-from measure import compare, rate, show_machine
 
+from benchmarks.measure import compare, rate, show_machine
 from darkroom.actors.shard import Shard
 from darkroom.events.facts import Event, PostPublished, UserFollowed, UserRegistered, personal
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
@@ -132,7 +133,7 @@ def main(users: int, posts: int) -> None:
             return rate(len(words), lambda: write(words, owners))
 
         title = f"fan-out, {users:,} users, batches of {posts:,} posts"
-        compare(title, "deliveries/s", ours, {name: (lambda name=name: floor(name)) for name in world.floors}, REPEATS)
+        compare(title, "deliveries/s", ours, {name: partial(floor, name) for name in world.floors}, REPEATS)
         _check(world)
 
 

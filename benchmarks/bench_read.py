@@ -1,6 +1,6 @@
 """Home feed pages in process: what the cache is worth, and what reading timelines in parallel would be.
 
-python benchmarks/bench_read.py
+python -m benchmarks.bench_read
 """
 
 import random
@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from measure import show_machine
-
+from benchmarks.measure import show_machine
 from darkroom.actors.shard import Shard
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.simulation import mix
@@ -89,7 +88,7 @@ def compare_parallel(stores: list[ShardStore]) -> None:
                         for author in group[1]:
                             pages.newest(reading.of(author), TIMELINES, author, limit=20)
 
-                    one = _seconds(lambda: [pull(group) for group in groups])  # noqa: B023
+                    one = _seconds(lambda: list(map(pull, groups)))  # noqa: B023
                     both = _seconds(lambda: list(threads.map(pull, groups)))  # noqa: B023
                 ratios.append(both / one)
             print(f"{count} timelines, a thread a shard: {statistics.median(ratios):.2f} x the time of one thread")

@@ -162,7 +162,7 @@ class LmdbEnvironment:
 
     def _lock_between_processes(self, timeout_s: float) -> None:
         # Who waits for the lock holds the turnstile, so that whoever had the lock last does not pass it again at once:
-        # without it a process waited up to 1.8 s beside one that never paused.
+        # without it a process waited up to 1.3 s beside one that never paused.
         deadline = time.monotonic() + timeout_s
         if self._lock(_TURNSTILE_BYTE, deadline):
             try:

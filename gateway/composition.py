@@ -30,7 +30,7 @@ class Darkroom:
         self.settings = settings
         with ExitStack() as stack:
             self.directory = DataDirectory(settings.data, create=create)
-            self.log = LmdbEventLog(self.directory.log)
+            self.log = LmdbEventLog(self.directory.log, create=create)
             stack.callback(self.log.close)
             self.readers = Readers(
                 self.directory.generations,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ _REFUSALS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; what it is refused for is one line on standard error."""
+    _prepare_streams()
     arguments = build_parser().parse_args(argv)
     flags = {name: getattr(arguments, name) for name in KEYS if hasattr(arguments, name)}
     command: Command = arguments.command
@@ -53,16 +55,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = command(arguments, load_settings(flags, os.environ, arguments.config))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has seen enough; a second complaint at exit is of no use to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read us has seen enough
         return 1
     except KeyboardInterrupt:
         return 130
     except _REFUSALS as refusal:
-        sys.stdout.flush()
-        print(f"darkroom: {refusal}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        print(f"darkroom: {_told(refusal)}", file=sys.stderr)
         return 1
     return status
+
+
+def _prepare_streams() -> None:
+    """Output is UTF-8, wherever we run. A standard stream that was closed is the null device instead.
+
+    Otherwise the first file that is opened, the log perhaps, would get its number and what is printed to it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115  # as long as the process
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What could not be printed is not tried again at exit, where it would end in a second complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _told(refusal: Exception) -> str:
+    if isinstance(refusal, OSError) and refusal.strerror:
+        return f"{os.fsdecode(refusal.filename)}: {refusal.strerror}" if refusal.filename else refusal.strerror
+    return str(refusal)
 
 
 def build_parser() -> argparse.ArgumentParser:

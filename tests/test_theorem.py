@@ -14,6 +14,7 @@ from world import World, check_everything, check_feeds
 from darkroom.projections import feed_rows, pages
 from darkroom.projections.feed_cache import LruFeedCache
 from darkroom.projections.shard_state import FoldSettings
+from darkroom.projections.tables import WORDS
 
 THRESHOLDS = st.sampled_from([0, 1, 2, 3, 4, 6, 10, None])
 FOLD_SETTINGS = st.builds(
@@ -27,7 +28,9 @@ STEPS = st.lists(
     st.tuples(st.integers(0, 6), st.integers(1, 30), st.one_of(st.none(), st.none(), FOLD_SETTINGS)), max_size=25
 )
 
-thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+thorough = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @contextmanager
@@ -97,7 +100,7 @@ def contents(store: object) -> dict[str, dict[int, dict[int, tuple[int, ...]]] |
     tables = store._tables  # type: ignore[attr-defined]
     found: dict[str, dict[int, dict[int, tuple[int, ...]]] | dict[bytes, bytes]] = {}
     for name, rows in tables.items():
-        if name not in pages.WORDS:
+        if name not in WORDS:
             found[name] = {key: value for key, value in rows.items() if value.strip(b"\0")}
             continue
         owners: dict[int, dict[int, tuple[int, ...]]] = {}
@@ -113,7 +116,7 @@ def test_long_seeded_histories_are_served_as_the_log_says(seed: int) -> None:
     world = World(
         seeded_history(seed, 1500, users=12),
         shards=seed % 4 + 1,
-        settings=FoldSettings([0, 2, 5, None][seed % 4], feed_rows=[3, 40][seed % 2], feed_ttl_days=[None, 2][seed % 2]),
+        settings=FoldSettings([0, 2, 5, None][seed % 4], [3, 40][seed % 2], [None, 2][seed % 2]),
     )
     for shard in range(len(world.shards)):
         while world.step(shard, 97 + 13 * shard):

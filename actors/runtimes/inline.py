@@ -19,11 +19,15 @@ class InlineRuntime:
             worker.nudge()
 
     def stop(self, generation: int) -> None:
-        for key in [key for key in self._workers if key[0] == generation]:
-            worker = self._workers.pop(key, None)
-            if worker is not None:
-                worker.stop()
+        self._stop([key for key in self._workers if key[0] == generation])
 
     def close(self) -> None:
-        for generation in {generation for generation, _ in self._workers}:
-            self.stop(generation)
+        self._stop(list(self._workers))
+
+    def _stop(self, keys: list[tuple[int, int]]) -> None:
+        found = [self._workers.pop(key, None) for key in keys]  # None where another thread stops them too
+        workers = [worker for worker in found if worker is not None]
+        for worker in workers:
+            worker.stop_soon()
+        for worker in workers:
+            worker.stop()

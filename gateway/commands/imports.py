@@ -123,11 +123,13 @@ def _append(
 ) -> Iterator[tuple[list[T], range]]:
     """Append an event for each item, in groups, and tell where each group went."""
     progress, remaining, done = Progress(what), iter(items), 0
-    while group := list(islice(remaining, GROUP_EVENTS)):
-        yield group, log.append([event(item) for item in group])
-        done += len(group)
-        progress(done, len(items))
-    progress.end()
+    try:
+        while group := list(islice(remaining, GROUP_EVENTS)):
+            yield group, log.append([event(item) for item in group])
+            done += len(group)
+            progress(done, len(items))
+    finally:
+        progress.end()
 
 
 def _exhaust(groups: Iterable[object]) -> None:
@@ -151,7 +153,8 @@ def _pair(path: Path, number: int, line: bytes, columns: int) -> tuple[int, int]
     if not 2 <= len(fields) <= columns or not all(field.isdigit() for field in fields[:2]):
         shown = line[:60].decode(errors="replace").rstrip()
         raise CommandFailed(f"{path}, line {number}: {shown!r} is not two numbers from 0 to {NUMBER_MAX}")
-    one, other = int(fields[0]), int(fields[1])
+    # Only so many digits are turned into a number, for Python refuses to from 4,300 on.
+    one, other = (int(field.lstrip(b"0")[:11] or b"0") for field in fields[:2])
     if max(one, other) > NUMBER_MAX:
         raise CommandFailed(f"{path}, line {number}: a number is above {NUMBER_MAX}")
     return one, other

@@ -1,6 +1,8 @@
 """`log append`, `log export`, `log check`: the log as lines, and whether it is whole."""
 
 import argparse
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from darkroom.events.codec import UndecodableEvent
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.facts import Event
 from darkroom.events.json_lines import LINE_BYTES_MAX, format_line, parse_line
-from darkroom.events.log import LogError
+from darkroom.events.log import POSITION_MAX, LogError
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.commands.console import CommandFailed, Progress, answer
 from darkroom.gateway.settings import Settings
@@ -26,26 +28,38 @@ Block = tuple[list[Event], list[int]]
 def append(arguments: argparse.Namespace, settings: Settings) -> int:
     """Append the file's lines, in blocks that are each stored wholly or not at all."""
     with _lines(arguments.file) as stream, opened_log(settings, create=True) as log:
+        progress, lines = Progress("appending bytes"), _Counted(stream)
         try:
-            for events, times_ms in _blocks(stream):
+            for events, times_ms in _blocks(lines):
                 log.append(events, times_ms)
-        except (UndecodableEvent, LogError) as error:
+                progress(lines.bytes_read, lines.bytes_in_all)
+        except (CommandFailed, LogError, OSError) as error:
             raise CommandFailed(f"{error}; the last position is {log.head()}") from None
+        finally:
+            progress.end()
         answer(str(log.head()))
     return 0
 
 
 def export(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Print records as lines, in log order."""
+    """Print records as lines, in log order.
+
+    Times are log time, the running maximum: recorded times may go back, and `append` would then refuse the lines.
+    """
     with opened_log(settings) as log:
-        position, left = arguments.after, arguments.limit
-        while left is None or left > 0:
-            records = log.read(position, READ_RECORDS if left is None else min(left, READ_RECORDS))
-            if not records:
-                break
-            sys.stdout.buffer.writelines(format_line(record.event, record.time_ms) for record in records)
-            position = records[-1].position
-            left = None if left is None else left - len(records)
+        position, head, time_ms = arguments.after, log.head(), 0
+        left = POSITION_MAX if arguments.limit is None else arguments.limit
+        end = min(head, position + left)
+        progress = Progress("exporting", shown=not sys.stdout.isatty())
+        try:
+            while left and (records := log.read(position, min(left, READ_RECORDS))):
+                for record in records:
+                    time_ms = max(time_ms, record.time_ms)
+                    sys.stdout.buffer.write(format_line(record.event, time_ms))
+                position, left = records[-1].position, left - len(records)
+                progress(position - arguments.after, end - arguments.after)
+        finally:
+            progress.end()
     return 0
 
 
@@ -68,11 +82,26 @@ def check(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: AR
 @contextmanager
 def opened_log(settings: Settings, *, create: bool = False) -> Iterator[LmdbEventLog]:
     """The directory's log."""
-    log = LmdbEventLog(DataDirectory(settings.data, create=create).log)
+    log = LmdbEventLog(DataDirectory(settings.data, create=create).log, create=create)
     try:
         yield log
     finally:
         log.close()
+
+
+class _Counted:
+    """A stream's lines, and how far it is read; `bytes_in_all` is 0 where it is no file."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        status = os.fstat(stream.fileno())
+        self._stream = stream
+        self.bytes_read = 0
+        self.bytes_in_all = status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def readline(self, limit: int) -> bytes:
+        line = self._stream.readline(limit)
+        self.bytes_read += len(line)
+        return line
 
 
 @contextmanager
@@ -84,7 +113,7 @@ def _lines(name: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _blocks(stream: BinaryIO) -> Iterator[Block]:
+def _blocks(stream: _Counted) -> Iterator[Block]:
     """Lines as events with times that never go back, BLOCK_LINES at a time; a fault names its line."""
     events: list[Event] = []
     times_ms: list[int] = []

@@ -7,12 +7,13 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from darkroom.gateway.commands.console import CommandFailed, answer, answer_json, arguments_or_stdin, notice
+from darkroom.gateway.commands.console import CommandFailed, answer, answer_json, arguments_or_stdin, tell_lag
 from darkroom.gateway.composition import Darkroom
 from darkroom.gateway.settings import Settings
 from darkroom.projections import activity, engagement, home_feed, people, social_graph, timelines
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK
+from darkroom.projections.store import Snapshot
 
 FEED_LIMIT_MAX = 1000
 ALL = 1 << 62
@@ -50,7 +51,7 @@ def graph_users(arguments: argparse.Namespace, settings: Settings) -> int:
 
     def of_user(reading: Reading, asked: str) -> Answer:
         user = _user(reading, asked)
-        return _ids(reading, user, ids(reading, user, limit=_limit(arguments)))
+        return _ids(reading.of(user), user, ids(reading, user, limit=_limit(arguments)))
 
     return _answer_each(arguments, settings, arguments.users, of_user)
 
@@ -62,7 +63,8 @@ def graph_posts(arguments: argparse.Namespace, settings: Settings) -> int:
 
     def of_post(reading: Reading, asked: str) -> Answer:
         post, author = _post(reading, asked)
-        return _ids(reading, post, ids(reading.of(author), post, limit=_limit(arguments)))
+        shard = reading.of(author)
+        return _ids(shard, post, ids(shard, post, limit=_limit(arguments)))
 
     return _answer_each(arguments, settings, arguments.posts, of_post)
 
@@ -73,7 +75,7 @@ def graph_commented(arguments: argparse.Namespace, settings: Settings) -> int:
     def of_pair(reading: Reading, asked: str) -> Answer:
         author, commenter = _user(reading, asked), _user(reading, arguments.commenter)
         found = engagement.commented_posts(reading, author, commenter)
-        return {"id": str(author), "commenter": str(commenter), **_ids(reading, author, found)}
+        return {"id": str(author), "commenter": str(commenter), **_ids(reading.of(author), author, found)}
 
     return _answer_each(arguments, settings, [arguments.author], of_pair)
 
@@ -83,8 +85,9 @@ def counters_user(arguments: argparse.Namespace, settings: Settings) -> int:
 
     def of_user(reading: Reading, asked: str) -> Answer:
         user = _user(reading, asked)
-        counters = engagement.user_counters(reading.of(user), user)
-        return {"id": str(user), "position": reading.position, **vars(counters)}
+        shard = reading.of(user)
+        counters = engagement.user_counters(shard, user)
+        return {"id": str(user), "position": shard.checkpoint.position, **vars(counters)}
 
     return _answer_each(arguments, settings, arguments.users, of_user)
 
@@ -94,8 +97,9 @@ def counters_post(arguments: argparse.Namespace, settings: Settings) -> int:
 
     def of_post(reading: Reading, asked: str) -> Answer:
         post, author = _post(reading, asked)
-        counters = engagement.post_counters(reading.of(author), post)
-        return {"id": str(post), "position": reading.position, **vars(counters)}
+        shard = reading.of(author)
+        counters = engagement.post_counters(shard, post)
+        return {"id": str(post), "position": shard.checkpoint.position, **vars(counters)}
 
     return _answer_each(arguments, settings, arguments.posts, of_post)
 
@@ -123,8 +127,9 @@ def _limit(arguments: argparse.Namespace) -> int:
     return limit or ALL
 
 
-def _ids(reading: Reading, owner: int, ids: list[int]) -> Answer:
-    return {"id": str(owner), "position": reading.position, "ids": [str(one) for one in ids]}
+def _ids(shard: Snapshot, owner: int, ids: list[int]) -> Answer:
+    """An answer of one shard holds at that shard's position, whatever shards were asked for the name or the post."""
+    return {"id": str(owner), "position": shard.checkpoint.position, "ids": [str(one) for one in ids]}
 
 
 def _user(reading: Reading, asked: str) -> int:
@@ -161,9 +166,8 @@ def _answer_each(
             except _Unknown as unknown:
                 show({"id": one, "error": str(unknown)})
                 status = 1
-        behind = darkroom.log.head() - min(darkroom.readers.positions(), default=0)
-    if behind:
-        notice(f"{behind} records behind; run catch-up")
+        positions = darkroom.readers.positions()
+        tell_lag(darkroom.log.head(), positions)
     return status
 
 

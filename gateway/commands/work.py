@@ -13,7 +13,7 @@ from typing import Any
 from darkroom.actors.supervisor import RebuildRequest, Supervisor, ask_for_rebuild, take_answer
 from darkroom.actors.worker import fault_of
 from darkroom.events.data_directory import DataDirectory, DirectoryBusy, WorkLock, worker_of
-from darkroom.gateway.commands.console import CommandFailed, Progress, answer, answer_json, notice
+from darkroom.gateway.commands.console import CommandFailed, Progress, answer, answer_json, tell_lag
 from darkroom.gateway.composition import Darkroom, Gateway, make_runtime
 from darkroom.gateway.settings import Settings
 from darkroom.projections.generations import read_pointer, serving
@@ -86,12 +86,12 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
 def status(arguments: argparse.Namespace, settings: Settings) -> int:
     """Head, generation, each shard's position, lag, size and fault, and who works here."""
     with Darkroom(settings) as darkroom, serving(darkroom.directory.generations) as generation:
-        head = darkroom.log.head()
+        positions = generation.positions() if generation else []
+        head = darkroom.log.head()  # after the positions, for all of them rise
         shards: list[dict[str, Any]] = []
-        for shard, store in enumerate(generation.stores if generation else []):
-            position = store.checkpoint().position
+        for shard, position in enumerate(positions):
             fault = fault_of(darkroom.directory.generations, generation.number, shard) if generation else None
-            size = store.bytes_stored()
+            size = generation.stores[shard].bytes_stored() if generation else 0
             shards.append({"shard": shard, "position": position, "lag": head - position, "bytes": size, "fault": fault})
         told = {
             "head": head,
@@ -104,9 +104,7 @@ def status(arguments: argparse.Namespace, settings: Settings) -> int:
         answer_json(told)
     else:
         _show_status(told)
-    behind = max((head - shard["position"] for shard in shards), default=head)
-    if behind:
-        notice(f"{behind} records behind; run catch-up")
+    tell_lag(head, positions)
     return 0
 
 
@@ -137,7 +135,7 @@ def _work_lock(directory: DataDirectory, what: str) -> Iterator[WorkLock | None]
     try:
         lock = WorkLock(directory, what)
     except DirectoryBusy as busy:
-        if "darkroom serve" not in str(busy):
+        if "(darkroom serve" not in busy.holder:
             raise
         yield None
         return
@@ -149,11 +147,14 @@ def _work_lock(directory: DataDirectory, what: str) -> Iterator[WorkLock | None]
 
 def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> int:
     """Wait for the server's shards to reach the log's present head."""
-    pointer = read_pointer(darkroom.directory.generations)
-    if settings.shards not in (None, pointer.shards) and pointer.generation:
-        raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
     head = darkroom.log.head()
-    while (slowest := min(darkroom.readers.positions(), default=0)) < head:
+    while True:
+        pointer = read_pointer(darkroom.directory.generations)  # again each time, for a rebuild may switch meanwhile
+        if settings.shards not in (None, pointer.shards) and pointer.generation:
+            raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
+        slowest = min(darkroom.readers.positions(), default=0)
+        if slowest >= head:
+            return head
         for shard in range(pointer.shards):
             fault = fault_of(darkroom.directory.generations, pointer.generation, shard)
             if fault is not None:
@@ -162,7 +163,6 @@ def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> 
             raise CommandFailed("the server has stopped; run catch-up again")
         progress(slowest, head)
         time.sleep(POLL_S)
-    return head
 
 
 def _rebuild_beside(directory: DataDirectory, shards: int | None) -> int:

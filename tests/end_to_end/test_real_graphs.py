@@ -97,9 +97,9 @@ def test_counters_and_graph_answers_are_those_computed_from_the_files(imported: 
     people = [world.person[number] for number in numbers]
     asked = [f"U{number}" for number in numbers]
     for user, counters in zip(people, answers("counters", "user", data=data, asked=asked), strict=True):
-        told = (counters["id"], counters["followers"], counters["following"], counters["posts"])
+        shown = (counters["id"], counters["followers"], counters["following"], counters["posts"])
         sets = (world.followers[user], world.following[user], world.posts[user])
-        assert told == (str(user), *(len(entries) for entries in sets))
+        assert shown == (str(user), *(len(entries) for entries in sets))
     for query, sets_of, down in (
         ("followers", world.followers, False),
         ("following", world.following, False),
