@@ -58,7 +58,7 @@ def format_line(event: Event, time_ms: int) -> bytes:
 
 def _json_object(line: bytes) -> dict[str, Any]:
     try:
-        # The text is decoded first, for msgspec accepts lone surrogates in escapes and leaves them to fail later.
+        # The text is decoded first, so that what is not UTF-8 is named as such.
         fields = msgspec.json.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadLine(f"not UTF-8: {error.reason} at byte {error.start}") from None

@@ -11,6 +11,7 @@ import msgspec
 from darkroom.events.facts import Personal, ProfileChanged, UserRegistered
 from darkroom.projections import bitmaps
 from darkroom.projections.reading import Reading
+from darkroom.projections.routing import shard_of_text
 from darkroom.projections.shard_state import ShardState, id_key
 from darkroom.projections.tables import CLAIMS, LIVE, NAMES, PROFILES
 
@@ -111,7 +112,22 @@ def profiles(reading: Reading, users: list[int]) -> dict[int, ProfileRow]:
     for snapshot, members in reading.grouped(users):
         rows = snapshot.get_many(PROFILES, [id_key(user) for user in members])
         found |= {int.from_bytes(key, "big"): _decode_profile(data) for key, data in rows.items()}
+    holders = _holders(reading, [profile.username for profile in found.values()])
     for user, profile in found.items():
-        if holder_of_name(reading, profile.username) != user:
+        if holders.get(folded_name(profile.username)) != user:
             profile.username = ""
+    return found
+
+
+def _holders(reading: Reading, names: list[str]) -> dict[str | None, int]:
+    """Whose names these are, by folded name, each shard asked once."""
+    keys: dict[int, set[bytes]] = {}
+    for name in names:
+        folded = folded_name(name)
+        if folded is not None:
+            keys.setdefault(shard_of_text(folded, reading.shards), set()).add(folded.encode())
+    found: dict[str | None, int] = {}
+    for shard, wanted in keys.items():
+        rows = reading.shard(shard).get_many(NAMES, sorted(wanted))
+        found |= {key.decode(): int.from_bytes(data, "big") for key, data in rows.items()}
     return found
