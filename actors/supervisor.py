@@ -233,6 +233,7 @@ class Supervisor:
         """Free what killed readers and finished ones left."""
         pointer = read_pointer(self._directory.generations)
         drop_others(self._directory.generations, {pointer.generation})
+        self._log.release_dead_readers()
         generation = open_serving(self._directory.generations)
         if generation is not None:
             for store in generation.stores:

@@ -76,6 +76,7 @@ class LmdbEnvironment:
                 undo.pop_all()
         except (lmdb.Error, OSError) as error:
             raise EnvironmentUnusable(f"{path}: {error}") from error
+        self.databases: dict[str, object] = {}  # handles of named databases: one opening serves the whole process
         self._writer = threading.Lock()
         self._readers = 0
         self._no_readers = threading.Condition()

@@ -60,6 +60,9 @@ class EventLog(Protocol):
     def wait(self, position: int, timeout_s: float) -> bool:
         """Wait until the head has reached `position`; False when `timeout_s` passed first."""
 
+    def release_dead_readers(self) -> int:
+        """Free what readers that were killed still hold; how many there were."""
+
     def close(self) -> None:
         """Free what it holds, once. Appends under way are finished first."""
 

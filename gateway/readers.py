@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from darkroom.events.clock import Clock, system_clock
-from darkroom.events.log import EventLog, LogError
+from darkroom.events.clock import Clock
+from darkroom.events.log import EventLog
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.generations import Generation, open_serving, read_pointer
 from darkroom.projections.reading import Behind, Reading
@@ -21,6 +21,10 @@ from darkroom.projections.stores.memory import MemoryShardStore
 
 T = TypeVar("T")
 POLL_S = 0.001
+
+
+def monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 class NotThere(Exception):
@@ -38,13 +42,14 @@ class Readers:
         wait_ms: int = 5000,
         max_lag_ms: int | None = 10_000,
         cache: FeedCache | None = None,
-        clock: Clock = system_clock,
+        clock: Clock = monotonic_ms,
     ) -> None:
         self._folder = generations
         self._log = log
         self._wait_ms = wait_ms
         self._max_lag_ms = max_lag_ms
         self._clock = clock
+        self._awaited: dict[int, tuple[int, int]] = {}  # shard → the head that it is behind, and since when
         self.cache = cache or NoFeedCache()
         self._lock = threading.Lock()
         self._current: Generation | None = None
@@ -106,17 +111,21 @@ class Readers:
         finally:
             self._release(generation)
 
-    def _is_lagging(self, shard: int, position: int) -> bool:  # noqa: ARG002
-        """Whether the first record that the shard has not folded has waited for too long."""
+    def _is_lagging(self, shard: int, position: int) -> bool:
+        """Whether the shard was first seen behind the same head too long ago.
+
+        What counts is waiting, on a clock that never jumps: records carry times of their own, which may be years old.
+        """
         if self._max_lag_ms is None:
             return False
-        try:
-            if self._log.head() <= position:
+        awaited, since_ms = self._awaited.get(shard, (0, 0))
+        if position >= awaited:
+            head = self._log.head()
+            if position >= head:
                 return False
-            [record] = self._log.read(position, 1)
-        except (LogError, ValueError):
-            return True  # it stands before a record that cannot be read
-        return self._clock() - record.time_ms > self._max_lag_ms
+            since_ms = self._clock()
+            self._awaited[shard] = (head, since_ms)
+        return self._clock() - since_ms >= self._max_lag_ms
 
     def _acquire(self) -> Generation | None:
         with self._lock:
@@ -142,6 +151,7 @@ class Readers:
             return
         self._current = open_serving(self._folder)
         self._seen = seen
+        self._awaited.clear()
         if current is not None:
             if self._uses.get(current.number):
                 self._retired[current.number] = current

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from darkroom.events.facts import Event
+from darkroom.events.facts import Event, UserRegistered
 from darkroom.events.log import EventLog
 from darkroom.gateway.readers import Readers
 
@@ -38,11 +38,12 @@ class Writer:
     async def write(self, event: Event, users: Iterable[int] = ()) -> Written:
         """Append one event; LogError or UndecodableEvent where it cannot be.
 
-        `users` are those whom it concerns; a new user (whose id is the position) is among them unasked.
+        `users` are those whom it names; a new user, whose id is the position, is among them unasked.
         """
         loop = asyncio.get_running_loop()
         [position] = await loop.run_in_executor(self._threads, self._log.append, [event])
-        return Written(position, await self._visible(position, {*users, position}))
+        concerned = {*users, position} if isinstance(event, UserRegistered) else {*users}
+        return Written(position, await self._visible(position, concerned))
 
     async def _visible(self, position: int, users: set[int]) -> bool:
         deadline = time.monotonic() + self._wait_ms / 1000

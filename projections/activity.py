@@ -68,11 +68,14 @@ def done_by(reading: Reading, user: int, *, below: int = ID_MASK, limit: int) ->
     found: list[Activity] = []
     own = reading.of(user)
     for candidate in _done_candidates(own, user, below):
-        if len(found) >= limit:
-            break
         if _stands(reading, candidate):
             found.append(candidate)
-    return [activity for activity in found if activity.position <= reading.position]
+            if len(found) >= limit:
+                # Looking may have touched a shard that is further behind; what lies above it gives way to older rows.
+                found = _not_above(reading.position, found)
+                if len(found) >= limit:
+                    break
+    return _not_above(reading.position, found)
 
 
 def received_by(reading: Reading, user: int, *, below: int = ID_MASK, limit: int) -> list[Activity]:
@@ -86,10 +89,15 @@ def received_by(reading: Reading, user: int, *, below: int = ID_MASK, limit: int
             for activity in batch
             if not _hidden(own, user, activity.actor) and (activity.kind != "mention" or _stands(reading, activity))
         ]
+        found = _not_above(reading.position, found)
         if len(batch) < limit:
             break
         below = batch[-1].position
-    return [activity for activity in found if activity.position <= reading.position][:limit]
+    return found[:limit]
+
+
+def _not_above(position: int, rows: list[Activity]) -> list[Activity]:
+    return [row for row in rows if row.position <= position]
 
 
 def _done_candidates(own: Snapshot, user: int, below: int) -> list[Activity]:
@@ -100,7 +108,7 @@ def _done_candidates(own: Snapshot, user: int, below: int) -> list[Activity]:
     follows = pages.columns(own, FOLLOWING, user)
     done = [Activity(post, "post", user, post, user) for post in posts]
     done += [Activity(*comment, user, *of) for comment, *of in _rows(comments, "comment")]
-    liked = np.array([likes[2], likes[0] & np.uint64(ID_MASK), likes[1]])
+    liked = np.array([likes[3], likes[1], likes[2]])
     done += [Activity(*like, user, *of) for like, *of in _rows(liked, "like")]
     followed = np.array([follows[1], follows[0], follows[0]])
     done += [Activity(*follow, user, *of) for follow, *of in _rows(followed, "follow")]

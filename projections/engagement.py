@@ -14,7 +14,7 @@ from darkroom.events.facts import CommentAdded, CommentDeleted, PostLiked, PostU
 from darkroom.projections import pages
 from darkroom.projections.activity import COMMENT, LIKE, mentioned
 from darkroom.projections.reading import Reading
-from darkroom.projections.routing import ID_MASK, owned
+from darkroom.projections.routing import ID_MASK, claim
 from darkroom.projections.shard_state import ShardState, id_key
 from darkroom.projections.social_graph import blocked
 from darkroom.projections.store import Snapshot
@@ -58,7 +58,7 @@ def post_liked(state: ShardState, event: PostLiked) -> None:
     of_author = state.serves(author)
     if not (of_author or state.serves(user)) or blocked(state, user, author):
         return
-    liked, claim = state.packed[LIKED][user], owned(post, author)
+    liked, claimed = state.packed[LIKED][user], claim(post, author)
     if of_author:
         likers = state.packed[LIKERS][post]
         if state.packed[TIMELINES][author].get(post) is None or likers.get(user) is not None:
@@ -67,8 +67,8 @@ def post_liked(state: ShardState, event: PostLiked) -> None:
         if user != author:
             state.packed[RECEIVED][author].set(state.position, (user, post, LIKE))
     # Elsewhere the first like is kept: it is valid, or no later one can be.
-    if liked.get(claim) is None:
-        liked.set(claim, (author, state.position))
+    if liked.get(claimed) is None:
+        liked.set(claimed, (post, author, state.position))
 
 
 def post_unliked(state: ShardState, event: PostUnliked) -> None:
@@ -79,13 +79,13 @@ def post_unliked(state: ShardState, event: PostUnliked) -> None:
         if state.packed[TIMELINES][author].get(post) is not None:
             _unlike(state, user, post, author)
     elif state.serves(user):
-        state.packed[LIKED][user].pop(owned(post, author))
+        state.packed[LIKED][user].pop(claim(post, author))
 
 
 def _unlike(state: ShardState, user: int, post: int, author: int) -> None:
     position = state.packed[LIKERS][post].pop(user)
     if position is not None:
-        state.packed[LIKED][user].pop(owned(post, author))
+        state.packed[LIKED][user].pop(claim(post, author))
         state.packed[RECEIVED][author].pop(position)
 
 
@@ -170,9 +170,9 @@ def forget_engagement(state: ShardState, author: int, post: int) -> None:
 
 def forget_deeds(state: ShardState, user: int) -> None:
     """The user is gone, and with them their likes and comments on everybody's posts."""
-    for claim, (author, _) in state.packed[LIKED][user].items():
+    for _, (post, author, _) in state.packed[LIKED][user].items():
         if state.serves(author):
-            _unlike(state, user, claim & ID_MASK, author)
+            _unlike(state, user, post, author)
     for comment, (post, author) in state.packed[COMMENTED][user].items():
         if state.serves(author):
             _bury(state, comment, post, author, user)
@@ -235,9 +235,9 @@ def counters_of_users(snapshot: Snapshot, users: list[int]) -> dict[int, UserCou
     return {user: UserCounters(*(sizes.get(user, 0) for sizes in tables)) for user in users}
 
 
-def likers(snapshot: Snapshot, post: int, *, after: int = 0, limit: int) -> list[int]:
-    """Who likes the post, by id ascending, above `after`; asked of its author's shard."""
-    return [entry[0] for entry in pages.oldest(snapshot, LIKERS, post, above=after, limit=limit)]
+def likers(snapshot: Snapshot, post: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
+    """Who likes the post with after < id < below, by id ascending; asked of its author's shard."""
+    return [entry[0] for entry in pages.oldest(snapshot, LIKERS, post, above=after, below=below, limit=limit)]
 
 
 def likers_downwards(

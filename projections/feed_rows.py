@@ -36,6 +36,11 @@ class FeedRows:
         self._words: list[int] = []
         self._feeds: list[Ids] = []
         self._forgotten: set[int] = set()
+        self._expired: list[tuple[int, int]] = [(0, 0)]
+
+    def expire(self, position: int, horizon: int) -> None:
+        """From the position on, ids up to the horizon have outlived the time to live."""
+        self._expired.append((position, horizon))
 
     def deliver(self, word: int, feeds: Ids) -> None:
         """One post's word into many feeds. Words come in ascending order."""
@@ -56,6 +61,7 @@ class FeedRows:
             changes += [(key, None) for key in _keys(self.source, user)]
         changes.sort(key=lambda row: row[0])
         self._words, self._feeds, self._forgotten, self.pending = [], [], set(), 0
+        del self._expired[:-1]
         return changes
 
     def _append(self, changes: list[Row]) -> None:
@@ -89,7 +95,7 @@ class FeedRows:
         """Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over the limit."""
         horizon, total = _HEADER.unpack_from(head)
         rows = head[_HEADER.size :]
-        sealed: dict[bytes, bytes] | None = None  # read once something must be dropped
+        sealed: dict[bytes, bytes] | None = None  # read once something may have to be dropped
         changes: dict[bytes, bytes | None] = {}
         taken = 0
         while taken < len(data):
@@ -98,11 +104,9 @@ class FeedRows:
             taken += stride
             total += stride // 8
             while total > self.rows_max:
-                if sealed is None:
-                    sealed = {key: page for key, page in _pages(self.source, user) if key != page_key(user, _HEAD)}
-                    sealed |= {key: page for key, page in changes.items() if page is not None}
+                sealed = self._sealed(user, changes) if sealed is None else sealed
                 dropped, rows = self._drop_oldest(sealed, changes, rows, total)
-                horizon = max(horizon, int.from_bytes(dropped[-8:], "little") >> ROUTE_BITS)
+                horizon = max(horizon, _newest_id(dropped))
                 total -= len(dropped) // 8
             if len(rows) >= 8 * HEAD_ROWS_MAX:
                 page, rows = rows[: 8 * SEALED_ROWS], rows[8 * SEALED_ROWS :]
@@ -110,8 +114,22 @@ class FeedRows:
                 changes[key] = page
                 if sealed is not None:
                     sealed[key] = page
+                expired = self._expired_at(_newest_id(rows))
+                if expired:
+                    sealed = self._sealed(user, changes) if sealed is None else sealed
+                    total -= _drop_expired(sealed, changes, expired)
         changes[page_key(user, _HEAD)] = _HEADER.pack(horizon, total) + rows
         return list(changes.items())
+
+    def _sealed(self, user: int, changes: dict[bytes, bytes | None]) -> dict[bytes, bytes]:
+        """The feed's sealed pages, as changed so far."""
+        pages = dict(_pages(self.source, user)) | changes
+        pages.pop(page_key(user, _HEAD), None)
+        return {key: page for key, page in pages.items() if page is not None}
+
+    def _expired_at(self, position: int) -> int:
+        """The newest id that had outlived the time to live at the position."""
+        return next(horizon for since, horizon in reversed(self._expired) if since <= position)
 
     def _drop_oldest(
         self, sealed: dict[bytes, bytes], changes: dict[bytes, bytes | None], rows: bytes, total: int
@@ -123,6 +141,19 @@ class FeedRows:
             return sealed.pop(oldest), rows
         over = 8 * (total - self.rows_max)
         return rows[:over], rows[over:]
+
+
+def _drop_expired(sealed: dict[bytes, bytes], changes: dict[bytes, bytes | None], expired: int) -> int:
+    """Drop the sealed pages that have wholly outlived the time to live; how many rows."""
+    dropped = 0
+    while sealed and _newest_id(sealed[oldest := min(sealed)]) <= expired:
+        changes[oldest] = None
+        dropped += len(sealed.pop(oldest)) // 8
+    return dropped
+
+
+def _newest_id(rows: bytes) -> int:
+    return int.from_bytes(rows[-8:], "little") >> ROUTE_BITS
 
 
 def head(snapshot: Snapshot, user: int) -> tuple[int, bytes]:

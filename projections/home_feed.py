@@ -12,19 +12,17 @@ Everyone is an edge to themselves, since their registration. What is shown is ju
 from bisect import bisect_left
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from darkroom.projections import feed_rows, pages, timelines
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed
-from darkroom.projections.shard_state import DAYS_KEY, Days, ShardState, id_key
+from darkroom.projections.shard_state import HORIZON_KEY, ShardState, id_key
 from darkroom.projections.store import Snapshot
 from darkroom.projections.tables import CELEBRITIES, FOLLOWING, META, MUTES, TIMELINES
 
 INFINITY = (1 << 64) - 1
-_decode_days = msgspec.msgpack.Decoder(Days).decode
 
 # Built by
 
@@ -241,5 +239,5 @@ def _not_above(position: int, entries: list[FeedEntry]) -> list[FeedEntry]:
 
 def _expired(own: Snapshot) -> int:
     """The newest id that has outlived the time to live of feeds in this shard."""
-    data = own.get(META, DAYS_KEY)
-    return 0 if data is None else _decode_days(data).horizon
+    data = own.get(META, HORIZON_KEY)
+    return 0 if data is None else int.from_bytes(data, "big")

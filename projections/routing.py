@@ -43,6 +43,10 @@ def routed(post: int, author: int) -> int:
     return post << ROUTE_BITS | route(author)
 
 
-def owned(post: int, author: int) -> int:
-    """A post as its alleged author's, in one word: two claims about one post keep apart."""
-    return route(author) << 48 | post
+def claim(post: int, author: int) -> int:
+    """One word for a post as its alleged author's, so that two claims about one post keep apart.
+
+    Multiples of the golden ratio are as far apart as can be (the three-distance theorem), so no two pairs of ids below
+    2^31 have the same word; above that two of one user's likes would have to meet by a chance of one in 2^64.
+    """
+    return post * _MULTIPLIER + author & _WORD

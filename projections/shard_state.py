@@ -35,6 +35,7 @@ DAY_MS = 86_400_000
 DAYS_MAX = 36_600
 ENTRIES_KEPT_MAX = 500_000
 DAYS_KEY = b"days"
+HORIZON_KEY = b"horizon"
 
 id_key = struct.Struct(">Q").pack
 
@@ -88,6 +89,7 @@ class ShardState:
             data = snapshot.get(META, DAYS_KEY)
             self._days = Days() if data is None else msgspec.msgpack.decode(data, type=Days)
             self._next_day_ms = (self._days.firsts[-1][0] + 1) * DAY_MS if self._days.firsts else 0
+            self.feeds.expire(0, self._days.horizon)
             self._expire()
 
     def _tables(self) -> list[Bitmap | PackedTable | RowTable]:
@@ -121,6 +123,7 @@ class ShardState:
         if horizon > days.horizon:
             days.horizon = horizon
             self._days_changed = True
+            self.feeds.expire(self.position, horizon)
 
     def serves(self, user: int) -> bool:
         """Whether this shard serves the user."""
@@ -157,7 +160,12 @@ class ShardState:
         changes = {table.name: table.flush() for table in self._tables()}
         changes[FEEDS] = self.feeds.flush()
         if self._days_changed:
-            changes[META] = [(DAYS_KEY, msgspec.msgpack.encode(self._days))]
+            assert self._days is not None
+            # The horizon once more by itself: every feed read asks for it, and needs no list of days.
+            changes[META] = [
+                (DAYS_KEY, msgspec.msgpack.encode(self._days)),
+                (HORIZON_KEY, id_key(self._days.horizon)),
+            ]
             self._days_changed = False
         return {name: rows for name, rows in changes.items() if rows}
 

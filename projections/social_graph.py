@@ -121,14 +121,14 @@ class Relationship:
     muting: bool
 
 
-def followers(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
-    """Followers by id ascending, above `after`."""
-    return _ids(pages.oldest(reading.of(user), FOLLOWERS, user, above=after, limit=limit))
+def followers(reading: Reading, user: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
+    """Followers with after < id < below, by id ascending."""
+    return _ids(pages.oldest(reading.of(user), FOLLOWERS, user, above=after, below=below, limit=limit))
 
 
-def following(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
-    """The followed by id ascending, above `after`."""
-    return _ids(pages.oldest(reading.of(user), FOLLOWING, user, above=after, limit=limit))
+def following(reading: Reading, user: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
+    """The followed with after < id < below, by id ascending."""
+    return _ids(pages.oldest(reading.of(user), FOLLOWING, user, above=after, below=below, limit=limit))
 
 
 def followers_downwards(

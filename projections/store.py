@@ -25,6 +25,10 @@ class StoreFull(StoreError):
     """No room for the commit. It may be tried again when there is room."""
 
 
+class StoreBusy(StoreError):
+    """The write lock is held for too long (the message names its holder). It may be tried again."""
+
+
 class SnapshotExpired(StoreError):
     """A snapshot was held for longer than its deadline, and would keep old pages from being freed."""
 

@@ -11,7 +11,7 @@ BLOCKS = "blocks"  # blocker → blocked; in the shards of both
 MUTES = "mutes"  # muter → muted; in the muter's shard
 TIMELINES = "timelines"  # author → live post
 LIKERS = "likers"  # post → liker → position; in the author's shard
-LIKED = "liked"  # liker → owned(post, author) → author, position; in the shards of both
+LIKED = "liked"  # liker → claim(post, author) → post, author, position; in the shards of both
 THREADS = "threads"  # post → live comment → writer; in the author's shard
 TOMBSTONES = "tombstones"  # post → deleted comment → writer; in the author's shard
 COMMENTED = "commented"  # writer → comment → post, author; in the shards of both
@@ -25,7 +25,7 @@ WORDS = {
     MUTES: 0,
     TIMELINES: 0,
     LIKERS: 1,
-    LIKED: 2,
+    LIKED: 3,
     THREADS: 1,
     TOMBSTONES: 1,
     COMMENTED: 2,

@@ -3,7 +3,7 @@
 import argparse
 
 from darkroom.events.data_directory import WorkLock
-from darkroom.gateway.commands.console import Progress, answer, notice
+from darkroom.gateway.commands.console import CommandFailed, Progress, answer, notice
 from darkroom.gateway.commands.log_commands import opened_log
 from darkroom.gateway.commands.work import supervised
 from darkroom.gateway.composition import Darkroom, Gateway
@@ -20,6 +20,8 @@ def simulate(arguments: argparse.Namespace, settings: Settings) -> int:
             position = append_traffic(
                 log, seed=arguments.seed, users=arguments.users, events=arguments.events, progress=progress
             )
+        except ValueError as error:
+            raise CommandFailed(str(error)) from None
         finally:
             progress.end()
     answer(str(position))

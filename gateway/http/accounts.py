@@ -195,7 +195,7 @@ async def _people(call: Call, downwards: Callable[..., list[int]], upwards: Call
     def answer(reading: Reading) -> tuple[list[int], list[Json]]:
         _visible(call, reading, user)
         if wanted.upwards:
-            users = upwards(reading, user, after=wanted.above, limit=wanted.limit)[::-1]
+            users = upwards(reading, user, after=wanted.above, below=wanted.below, limit=wanted.limit)[::-1]
         else:
             users = downwards(reading, user, below=wanted.below, above=wanted.above, limit=wanted.limit)
         return users, accounts(reading, call.origin, users)

@@ -111,4 +111,5 @@ async def status(call: Call) -> Response:
     shards: list[Json] = [
         {"shard": shard, "position": str(position), "lag": head - position} for shard, position in enumerate(positions)
     ]
-    return call.json({"head": str(head), "lag": max((s["lag"] for s in shards), default=head), "shards": shards})
+    told = {"head": str(head), "lag": max((s["lag"] for s in shards), default=head), "shards": shards}
+    return call.json({**told, "feed_cache_hit_rate": call.gateway.readers.cache.counts.hit_rate})

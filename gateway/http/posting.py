@@ -115,14 +115,16 @@ def _gone() -> Refused:
 
 
 async def _comment(call: Call, draft: Draft, in_reply_to: int) -> Response:
-    def before(reading: Reading) -> tuple[int | None, Found, list[int]]:
-        found = _target(call, reading, draft, in_reply_to)
-        first = engagement.find_comment_of_key(reading, call.user, found.post, draft.key) if draft.key else None
-        return first, found, _mentions(reading, draft.text)
+    def before(reading: Reading) -> tuple[int | None, Found | None, list[int]]:
+        first = _first_under_key(call, reading, draft.key, in_reply_to)
+        if first is not None:
+            return first, None, []
+        found = find_to_engage(call, reading, in_reply_to, "in_reply_to_id")
+        return None, found, _mentions(reading, draft.text)
 
     first, target, mentions = await call.ask(before)
-    if first is not None:
-        return call.json(await call.ask(lambda reading: _own_comment(call, reading, first)))
+    if first is not None or target is None:
+        return call.json(await call.ask(lambda reading: _own_comment(call, reading, first or 0)))
     of_comment = not target.is_post
     event = CommentAdded(
         user=call.user,
@@ -149,14 +151,15 @@ async def _comment(call: Call, draft: Draft, in_reply_to: int) -> Response:
     return call.json(await call.outcome(answer))
 
 
-def _target(call: Call, reading: Reading, draft: Draft, in_reply_to: int) -> Found:
-    """What is replied to. A key that was used on a post that is gone says so, rather than that the post is unknown."""
-    try:
-        return find_to_engage(call, reading, in_reply_to, "in_reply_to_id")
-    except Refused:
-        if draft.key and engagement.find_comment_of_key(reading, call.user, in_reply_to, draft.key):
-            raise _gone() from None
-        raise
+def _first_under_key(call: Call, reading: Reading, key: str | None, in_reply_to: int) -> int | None:
+    """What the key belongs to on the post concerned, whatever became of that, of the comment replied to, or of who may.
+
+    Asked before anything else, for a repeat is answered with the first one's entity for ever.
+    """
+    if key is None:
+        return None
+    parent = engagement.find_comment(reading, in_reply_to)
+    return engagement.find_comment_of_key(reading, call.user, parent.post if parent else in_reply_to, key)
 
 
 def _own_comment(call: Call, reading: Reading, comment: int) -> Json:

@@ -53,7 +53,10 @@ def _listening(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
     except BaseException:
         listener.close()
         raise

@@ -156,7 +156,7 @@ async def favourited_by(call: Call) -> Response:
             return [], []
         shard, likers = reading.of(found.author), engagement.likers_downwards
         if page.upwards:
-            users = engagement.likers(shard, found.post, after=page.above, limit=page.limit)[::-1]
+            users = engagement.likers(shard, found.post, after=page.above, below=page.below, limit=page.limit)[::-1]
         else:
             users = likers(shard, found.post, below=page.below, above=page.above, limit=page.limit)
         hidden = hidden_people(reading, call.viewer, users)

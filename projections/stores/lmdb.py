@@ -18,6 +18,7 @@ import msgspec
 from darkroom.events.lmdb_environments import (
     NO_ROOM,
     EnvironmentUnusable,
+    WriteLockTimeout,
     close_environment,
     open_environment,
 )
@@ -26,6 +27,7 @@ from darkroom.projections.store import (
     Checkpoint,
     Identity,
     SnapshotExpired,
+    StoreBusy,
     StoreError,
     StoreFull,
     Superseded,
@@ -113,16 +115,22 @@ class LmdbShardStore:
             raise
 
     def _open_tables(self, identity: Identity | None) -> dict[str, Any]:
-        env = self._environment.env
+        env, known = self._environment.env, self._environment.databases
         if identity is None:
+            if known:
+                return known
             try:
-                # LMDB keeps handles only from a write transaction; ours waits for the writer with a limit.
+                # LMDB keeps handles only from a write transaction; ours waits for the writer with a limit. Whoever
+                # opens it again in this process, while somebody has it open, waits for nobody.
                 with self._environment.write() as transaction:
-                    return {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
+                    known |= {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
+                return known
+            except WriteLockTimeout as timeout:
+                raise StoreBusy(str(timeout)) from timeout
             except lmdb.Error as error:
                 raise EnvironmentUnusable(f"{self._environment.path} is not a shard's store: {error}") from error
         with self._environment.write() as transaction:
-            databases = {name: env.open_db(name.encode(), txn=transaction) for name in TABLES}
+            databases: dict[str, Any] = {name: env.open_db(name.encode(), txn=transaction) for name in TABLES}
             meta = databases[META]
             if transaction.get(_IDENTITY, db=meta) is None:
                 transaction.put(_IDENTITY, msgspec.msgpack.encode(identity), db=meta)

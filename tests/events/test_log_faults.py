@@ -209,9 +209,10 @@ def read_damaged(folder: Path, intact: Path, groups: int, cases: Sequence[Edits]
             capture_output=True,
             text=True,
             timeout=7200,
-            check=True,
+            check=False,
             env=child_environment(),
         )
+        assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     found: list[dict[str, Any]] = [{}] * len(cases)
@@ -352,10 +353,11 @@ def pages_of(intact: Path, count: int) -> list[int]:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("groups", [GROUPS, 100])
-def test_a_bit_flipped_in_any_byte_never_changes_what_is_read_without_an_error(folder: Path, groups: int) -> None:
+@pytest.mark.parametrize(("groups", "every"), [(GROUPS, 1), (100, 29)], ids=["every byte", "a larger log, sampled"])
+def test_a_bit_flipped_in_any_byte_never_changes_what_is_read_without_an_error(
+    folder: Path, groups: int, every: int
+) -> None:
     intact, bits = made(folder, groups), random.Random(SEED)
-    every = max(1, size_of(intact) // 100_000)
     cases: list[Edits] = [[["flip", byte, bits.randrange(8)]] for byte in range(0, size_of(intact), every)]
     assert_never_silent("R3 flipped anywhere", read_damaged(folder, intact, groups, cases), cases)
 

@@ -212,3 +212,21 @@ def test_a_read_says_when_a_shard_lags_and_then_asks_no_position_of_the_next_pag
         refused(author.ask("GET", f"/api/v1/statuses/{late.json()['position']}"), 503)
         status = server.client.get("/api/darkroom/v1/status").json()
         assert status["lag"] == 1
+
+
+def test_a_repeated_reply_is_the_first_one_whatever_became_of_what_it_replies_to(server: Server) -> None:
+    author, writer = server.person(), server.person()
+    post = author.published()
+    parent = author.publish("first", in_reply_to_id=post).json()["id"]
+    reply = writer.publish("second", key="reply", in_reply_to_id=parent).json()
+    author.ask("DELETE", f"/api/v1/statuses/{parent}")
+    assert writer.publish("second", key="reply", in_reply_to_id=parent).json()["id"] == reply["id"]
+
+
+def test_a_repeated_comment_is_the_first_one_when_a_block_stands_since(server: Server) -> None:
+    author, writer = server.person(), server.person()
+    post = author.published()
+    first = writer.publish("once", key="k", in_reply_to_id=post).json()
+    writer.post(f"/api/v1/accounts/{author.id}/block")
+    again = writer.publish("once", key="k", in_reply_to_id=post)
+    assert (again.status_code, again.json()["id"]) == (200, first["id"])

@@ -195,3 +195,18 @@ def test_a_delivery_into_a_short_feed_writes_one_row() -> None:
         assert len(feeds.rows()) == 1
     assert not feeds.feeds.pending
     assert feeds.feeds.flush() == []
+
+
+def test_sealed_pages_that_have_outlived_the_time_to_live_are_dropped_when_the_next_is_sealed() -> None:
+    for batch in (1, 7, 1000):
+        feeds = Feeds(10**6)
+        for first in range(1, 1001, batch):
+            for post in range(first, min(first + batch, 1001)):
+                if post == 600:
+                    feeds.feeds.expire(600, 500)
+                feeds.deliver({routed(post, 3): frozenset([FEED])})
+            feeds.commit()
+        snapshot = feeds.snapshot()
+        head = feed_rows.head(snapshot, FEED)[1]
+        kept = feed_rows.newest(snapshot, FEED, head, below=ID_MASK, limit=10**6)
+        assert [word >> 16 for word in kept] == list(range(1000, 448, -1)), "pages of 64, dropped when wholly expired"

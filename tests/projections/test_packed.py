@@ -14,9 +14,9 @@ from darkroom.projections.packed import PackedTable
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.store import Checkpoint, Identity
 from darkroom.projections.stores.memory import MemoryShardStore
-from darkroom.projections.tables import FOLLOWERS, FOLLOWING, LIKED, RECEIVED, WORDS
+from darkroom.projections.tables import COMMENTED, FOLLOWERS, FOLLOWING, RECEIVED, WORDS
 
-TABLE_OF_WORDS = {0: FOLLOWERS, 1: FOLLOWING, 2: LIKED, 3: RECEIVED}
+TABLE_OF_WORDS = {0: FOLLOWERS, 1: FOLLOWING, 2: COMMENTED, 3: RECEIVED}
 OWNERS = (1, 2, 2**48 - 1)
 
 keys = st.one_of(st.integers(1, 40), st.integers(1, 40), st.integers(1, KEY_MAX - 1))

@@ -4,14 +4,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from darkroom.projections.routing import (
     ID_MASK,
     ROUTE_BITS,
     SHARDS_MAX,
-    owned,
+    claim,
     route,
     routed,
     routes,
@@ -69,8 +69,8 @@ def test_a_routed_post_keeps_both_and_orders_as_posts_do(post: int, author: int,
 
 
 @settings(deadline=None)
-@given(ids, ids)
-def test_a_claimed_post_keeps_the_post(post: int, author: int) -> None:
-    claim = owned(post, author)
-    assert 0 <= claim < 1 << 64
-    assert (claim & ID_MASK, claim >> 48) == (post, route(author))
+@given(ids, ids, ids, ids)
+@example(46371, 46370, 46371, 2)  # their routes are the same
+def test_claims_by_different_pairs_keep_apart(post: int, author: int, other: int, its_author: int) -> None:
+    assert 0 <= claim(post, author) < 1 << 64
+    assert (claim(post, author) == claim(other, its_author)) == ((post, author) == (other, its_author))

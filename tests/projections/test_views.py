@@ -442,3 +442,17 @@ def test_deleting_a_user_deletes_all_they_did(play: Play) -> None:
         assert not people.is_live(reading, BOB)
         assert timelines.find_post(reading, 7) is None
         assert timelines.find_post(reading, 14) is None
+
+
+def test_a_like_that_names_another_author_of_the_same_route_does_not_hide_the_valid_one() -> None:
+    author, post, stranger = 2, 46371, 46370  # the routes of 2 and 46370 are the same
+    history: list[tuple[int, Event]] = [
+        (START_MS, UserRegistered(username=personal(""), display_name=personal(""))) for _ in range(post - 1)
+    ]
+    history.append((START_MS, PostPublished(author=author, caption=personal(""))))
+    history += [(START_MS, PostLiked(user=1, post=post, author=claimed)) for claimed in (stranger, author)]
+    for shards in (1, 2, 3):
+        world = World(history, shards, FoldSettings())
+        world.catch_up(100_000)
+        with Reading(world.stores) as reading:
+            assert [row.kind for row in activity.done_by(reading, 1, limit=MANY)] == ["like"]

@@ -42,7 +42,10 @@ def in_a_process(job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         signal.alarm(HUNG_S)
         # The last words of LMDB's assertions are not of interest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        result = job()
+        try:
+            result = job()
+        except BaseException as error:
+            result = {"outcome": "unclean", "detail": repr(error)}
         os.write(writer, json.dumps(result).encode())
         os._exit(0)
     os.close(writer)

@@ -1,0 +1,101 @@
+"""When a shard is left out of a read for lagging, and for whom a write waits."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from darkroom.actors.shard import Shard
+from darkroom.events.facts import Event, PostLiked, UserRegistered, personal
+from darkroom.events.log_adapters.memory import MemoryEventLog
+from darkroom.gateway.readers import Readers
+from darkroom.gateway.writes import Writer
+from darkroom.projections.generations import Generation, Pointer, write_pointer
+from darkroom.projections.reading import Reading
+from darkroom.projections.routing import shard_of
+from darkroom.projections.shard_state import FoldSettings
+
+LONG_AGO_MS = 1_700_000_000_000
+USERS = range(1, 9)
+
+
+class Small:
+    """Eight people in two shards that fold when they are told to."""
+
+    def __init__(self, folder: Path, clock: Callable[[], int]) -> None:
+        self.log = MemoryEventLog()
+        people: list[Event] = [UserRegistered(username=personal(f"u{n}"), display_name=personal("")) for n in USERS]
+        self.log.append(people, [LONG_AGO_MS] * len(people))
+        self.generation = Generation(folder, 1, 2, create=True)
+        write_pointer(folder, Pointer(1, 2, 1))
+        self.shards = [Shard(self.log, store, FoldSettings()) for store in self.generation.stores]
+        self.readers = Readers(folder, self.log, max_lag_ms=1000, clock=clock)
+
+    def lagging(self) -> set[int]:
+        def touch_all(reading: Reading) -> set[int]:
+            for shard in range(reading.shards):
+                reading.shard(shard)
+            return set(reading.lagging)
+
+        return self.readers.read(touch_all)
+
+    def close(self) -> None:
+        self.readers.close()
+        self.generation.close()
+
+
+@pytest.fixture
+def now_ms() -> list[int]:
+    return [5_000]
+
+
+@pytest.fixture
+def small(tmp_path: Path, now_ms: list[int]) -> Iterator[Small]:
+    world = Small(tmp_path, lambda: now_ms[0])
+    yield world
+    world.close()
+
+
+def test_a_shard_lags_by_how_long_it_was_seen_waiting_not_by_the_times_of_its_records(
+    small: Small, now_ms: list[int]
+) -> None:
+    small.shards[0].step(100)
+    small.shards[1].step(3)
+    assert small.lagging() == set(), "years old records, but nobody has waited yet"
+    now_ms[0] += 999
+    assert small.lagging() == set()
+    now_ms[0] += 1
+    assert small.lagging() == {1}
+    small.shards[1].step(100)
+    assert small.lagging() == set()
+    small.log.append([PostLiked(user=1, post=1, author=1)], [LONG_AGO_MS])
+    assert small.lagging() == set(), "the wait for a new head begins anew"
+
+
+def test_a_write_waits_for_the_shards_of_those_it_names_and_no_others(small: Small) -> None:
+    one = next(user for user in USERS if shard_of(user, 2) == 0)
+    other = next(user for user in USERS if shard_of(user, 2) == 1)
+    for shard in small.shards:
+        shard.step(100)
+    writer = Writer(small.log, small.readers, wait_ms=0)
+    position = asyncio.run(writer.write(PostLiked(user=one, post=1, author=one), {one})).position
+    small.shards[0].step(100)
+    assert small.readers.reached(position, {one})
+    assert not small.readers.reached(position, {one, other})
+    while shard_of(small.log.head() + 1, 2) == 0:
+        small.log.append([PostLiked(user=one, post=1, author=one)])
+    small.shards[0].step(100)
+
+    async def fold_when_appended() -> bool:
+        write = asyncio.create_task(writer_patient.write(PostLiked(user=one, post=1, author=one), {one}))
+        head = small.log.head()
+        while small.log.head() == head:
+            await asyncio.sleep(0)
+        small.shards[0].step(100)
+        return (await write).visible
+
+    writer_patient = Writer(small.log, small.readers, wait_ms=30_000)
+    assert asyncio.run(fold_when_appended()), "its position would hash to the shard that stands still"
+    writer.close()
+    writer_patient.close()
