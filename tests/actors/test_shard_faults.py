@@ -422,6 +422,9 @@ class MoodyLog:
     def wait(self, position: int, timeout_s: float) -> bool:
         return self._log.wait(position, timeout_s)
 
+    def release_dead_readers(self) -> int:
+        return self._log.release_dead_readers()
+
     def close(self) -> None:
         self._log.close()
 
