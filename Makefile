@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: run test soak bench clean help
+.PHONY: run test soak bench services services-stop clean help
 
 # The first of these that is there and of a version that setup.cfg permits (a version manager's shim may be neither).
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -18,7 +18,7 @@ run: .venv/can-run  ## fill the demo world the first time, then serve it from cl
 test: .venv/can-test  ## ruff, mypy --strict and every test but the soak tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy .typing/darkroom tests benchmarks
+	$(BIN)/mypy .typing/darkroom tests benchmarks deploy/services
 	$(BIN)/pytest -m "not soak"
 
 soak: .venv/can-test  ## the tests that take minutes
@@ -27,12 +27,18 @@ soak: .venv/can-test  ## the tests that take minutes
 bench: .venv/can-test  ## the benchmarks, one after another, for they measure one machine
 	for row in append fan_out read; do $(BIN)/python -m benchmarks.bench_$$row; done
 
+services:  ## fetch and start Cassandra, Neo4j, Kafka and Redis on loopback (docs/services.md)
+	$(PYTHON) deploy/services start
+
+services-stop:  ## stop them; their data stays in .services
+	$(PYTHON) deploy/services stop
+
 clean:  ## remove what make made; darkroom-data stays, for a log cannot be made again
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache
-	find events projections actors gateway tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find events projections actors gateway tests benchmarks deploy -name __pycache__ -prune -exec rm -rf {} +
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 16
 
 # A virtual environment writes its activate script last, so one that was interrupted is made again.
 .venv/bin/activate:
@@ -46,5 +52,5 @@ help:  ## this list
 	touch $@
 
 .venv/can-test: .venv/can-run
-	$(PIP_INSTALL) --no-build-isolation -e '.[test]'
+	$(PIP_INSTALL) --no-build-isolation -e '.[servers,test]'
 	touch $@

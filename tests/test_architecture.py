@@ -111,7 +111,8 @@ def pins(text: str) -> dict[str, str]:
 
 
 def required() -> dict[str, str]:
-    wanted = setup_lines("options", "install_requires") + setup_lines("options.extras_require", "test")
+    wanted = setup_lines("options", "install_requires")
+    wanted += [line for extra in ("servers", "test") for line in setup_lines("options.extras_require", extra)]
     pinned = pins("\n".join(wanted))
     assert len(pinned) == len(wanted), "every requirement is pinned"
     return pinned
