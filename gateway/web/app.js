@@ -242,7 +242,7 @@ async function showProfile(name) {
   const counts = element("p", { className: "counts" });
   const person = element("div", { className: "person" },
     element("img", { className: "avatar", src: account.avatar, alt: "" }),
-    element("div", {}, element("h1", {}, account.display_name || account.acct), element("p", {}, `@${account.acct}`), counts));
+    element("div", {}, element("h1", {}, account.display_name || account.acct), element("p", {}, `@${account.acct}`), element("p", {}, textOf(account.note)), counts));
   const draw = () => {
     counts.textContent = [
       count(account.statuses_count, "post", "posts"),
@@ -255,6 +255,10 @@ async function showProfile(name) {
   const list = element("section", { id: "posts", "aria-label": `Posts by ${account.acct}` });
   await pageOf(`/api/v1/accounts/${account.id}/statuses`, list, "No posts yet.");
   show(account.acct, person, list);
+}
+
+function textOf(html) {
+  return new DOMParser().parseFromString(html, "text/html").body.textContent;
 }
 
 async function addFollow(account, person, draw) {
@@ -325,7 +329,8 @@ function go(path) {
 
 async function route() {
   forgetObjectUrl();
-  navigation.hidden = !session.token;
+  const token = session.token;
+  navigation.hidden = !token;
   if (session.account) document.getElementById("own-profile").href = `/@${session.account.acct}`;
   const [, name, id] = /^\/@([^/]+)(?:\/(\d+))?$/.exec(location.pathname) || [];
   try {
@@ -335,6 +340,7 @@ async function route() {
     else if (location.pathname === "/upload") showUpload();
     else await showHome();
   } catch (error) {
+    if (token && !session.token) return; // the token was refused: signing out has shown the form
     show("Darkroom", element("p", { className: "empty" }, error.message));
   }
 }
