@@ -293,10 +293,13 @@ def thread(snapshot: Snapshot, post: int, *, after: int = 0, limit: int = ID_MAS
     return [ThreadEntry(comment, rows[comment], comment_event(rows[comment])) for comment in sorted(rows)]
 
 
-def commented_posts(reading: Reading, author: int, commenter: int) -> list[int]:
-    """Live posts of `author` that carry a live comment by `commenter`, newest first."""
+def commented_posts(
+    reading: Reading, author: int, commenter: int, *, below: int = ID_MASK + 1, limit: int | None = None
+) -> list[int]:
+    """Live posts of `author` below the id with a live comment by `commenter`, newest first; all unless limited."""
     _, posts, authors = pages.columns(reading.of(author), COMMENTED, commenter)
-    return sorted(set(posts[authors == author].tolist()), reverse=True)
+    found = set(posts[authors == author].tolist())
+    return sorted((post for post in found if post < below), reverse=True)[:limit]
 
 
 def comment_of_key(reading: Reading, user: int, post: int, author: int, key: str) -> int | None:

@@ -171,7 +171,11 @@ def check_user(reading: Reading, oracle: Oracle, user: int) -> None:
 
 
 def check_pair(reading: Reading, oracle: Oracle, user: int, other: int) -> None:
-    assert engagement.commented_posts(reading, user, other) == oracle.commented(user, other)
+    commented = oracle.commented(user, other)
+    assert engagement.commented_posts(reading, user, other) == commented
+    for post in commented:
+        older = [one for one in commented if one < post]
+        assert engagement.commented_posts(reading, user, other, below=post, limit=1) == older[:1]
     if user == other or not oracle.live(user) or not oracle.live(other):
         return
     told = social_graph.relationship(reading, user, other)
