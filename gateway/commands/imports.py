@@ -56,7 +56,7 @@ class _Known:
             if not follows:
                 self.pairs.add((event.user, event.post))
         elif isinstance(event, UserRegistered):
-            number = _numbered(event.username.text, "u")
+            number = _numbered(event.username.text.lower(), "u")
             if number is not None:
                 self.people.setdefault(number, position)
         elif isinstance(event, PostPublished) and event.key is not None:
@@ -162,6 +162,6 @@ def _pair(path: Path, number: int, line: bytes, columns: int) -> tuple[int, int]
 
 def _numbered(text: str, prefix: str) -> int | None:
     digits = text[len(prefix) :]
-    if not text.lower().startswith(prefix) or not digits.isascii() or not digits.isdigit() or len(digits) > 10:
+    if not text.startswith(prefix) or not digits.isascii() or not digits.isdigit() or len(digits) > 10:
         return None
     return int(digits) if str(int(digits)) == digits else None

@@ -102,3 +102,11 @@ def test_a_bad_line_is_named_and_nothing_is_appended(tmp_path: Path, name: str, 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     told = refused("import", "favourites", tmp_path / "none.gz", data=tmp_path / "data")
     assert told.endswith("none.gz: cannot be read: No such file or directory")
+
+
+def test_a_key_in_other_letters_is_another_key_and_not_the_import_s_photo(tmp_path: Path) -> None:
+    post = {"type": "PostPublished", "author": 1, "caption": "mine", "key": "IMPORT/PHOTO/5"}
+    data = filled(tmp_path / "data", [*registered("U0"), post])
+    done("import", "favourites", written(tmp_path, "favourites", "0 5 1\n"), data=data)
+    published, liked = exported(data)[-2:]
+    assert (published["type"], published["key"], liked["post"]) == ("PostPublished", "import/photo/5", 3)
