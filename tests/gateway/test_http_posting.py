@@ -230,3 +230,14 @@ def test_a_repeated_comment_is_the_first_one_when_a_block_stands_since(server: S
     writer.post(f"/api/v1/accounts/{author.id}/block")
     again = writer.publish("once", key="k", in_reply_to_id=post)
     assert (again.status_code, again.json()["id"]) == (200, first["id"])
+
+
+def test_pages_of_people_keep_to_both_their_bounds(server: Server) -> None:
+    author, *fans = (server.person() for _ in range(4))
+    post = author.published()
+    for fan in fans:
+        fan.post(f"/api/v1/statuses/{post}/favourite")
+        fan.follow(author)
+    for path in (f"/api/v1/statuses/{post}/favourited_by", f"/api/v1/accounts/{author.id}/followers"):
+        between = author.get(path, min_id=fans[0].id, max_id=fans[2].id).json()
+        assert [person["id"] for person in between] == [fans[1].id]
