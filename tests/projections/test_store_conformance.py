@@ -368,3 +368,16 @@ class StoresAgree(RuleBasedStateMachine):
 
 StoresAgree.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 test_stores_in_memory_and_on_lmdb_agree = StoresAgree.TestCase
+
+
+def test_a_store_that_is_open_here_is_opened_again_while_somebody_writes(tmp_path: Path) -> None:
+    made = LmdbShardStore(tmp_path / "shard", Identity(1, 1, 0, 1))
+    first = LmdbShardStore(tmp_path / "shard")
+    environment = open_environment(tmp_path / "shard", create=False)
+    with environment.write():
+        again = LmdbShardStore(tmp_path / "shard")
+        assert again.checkpoint() == Checkpoint()
+        again.close()
+    close_environment(environment)
+    first.close()
+    made.close()
