@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import answers
+import configuration
 import ports
 import processes
 import records
@@ -49,6 +50,7 @@ class Supervision:
             began = {service.name: self._spawn(service) for service in idle}
             for service in chosen:
                 self._await(service, began.get(service.name))
+            configuration.write(self.root, records.read(self.root))
 
     def stop(self, names: Sequence[str], wipe: bool) -> None:
         """Stop what runs and is ours; with `wipe`, remove its data, its log and its password too."""

@@ -21,7 +21,9 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster, NoHostAvailable
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from services.services import DONE, FAILED, TOOL_MISSING, Address, Services, address, control, started
+from services.services import DONE, FAILED, FOLDER, TOOL_MISSING, Address, Services, address, control, started
+
+from darkroom.gateway.settings import load_settings
 
 pytestmark = pytest.mark.services
 NAMES = ["redis", "kafka", "cassandra", "neo4j"]
@@ -257,7 +259,22 @@ def test_wipe_removes_the_data_and_the_password_with_it(folder: Path) -> None:
 
 def test_only_the_owner_can_read_the_passwords(folder: Path) -> None:
     started("redis", folder)
-    assert [path.stat().st_mode & 0o077 for path in (folder, folder / "services.json")] == [0, 0]
+    private = (folder, folder / "services.json", folder / "darkroom.yaml")
+    assert [path.stat().st_mode & 0o077 for path in private] == [0, 0, 0]
+
+
+def test_what_is_started_is_written_down_for_darkroom(service: Services) -> None:
+    where = {name: service(name) for name in NAMES}
+    settings = load_settings({}, {}, FOLDER / "darkroom.yaml")
+    assert settings.redis == f"127.0.0.1:{where['redis']['port']}"
+    assert settings.kafka == f"127.0.0.1:{where['kafka']['port']}"
+    assert settings.neo4j == f"bolt://127.0.0.1:{where['neo4j']['port']}"
+    assert settings.cassandra == f"127.0.0.1:{where['cassandra']['port']}"
+    assert settings.neo4j_password == where["neo4j"]["password"]
+    assert (settings.cassandra_user, settings.cassandra_password) == (
+        where["cassandra"]["user"],
+        where["cassandra"]["password"],
+    )
 
 
 def test_data_without_its_password_is_refused(folder: Path, service: Services) -> None:
