@@ -90,7 +90,51 @@ class Folder:
         return Path(value)
 
 
-Rule = Whole | OneOf | Address | Folder
+@dataclass(frozen=True)
+class Servers:
+    """Where servers answer: HOST:PORT, several separated by commas."""
+
+    permitted = "HOST:PORT, or several separated by commas, of at most 1000 characters"
+
+    def parse(self, value: object) -> str:
+        if not isinstance(value, str) or len(value) > 1000:
+            raise ValueError
+        for server in value.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", host):
+                raise ValueError
+            if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or not 1 <= int(port) <= 65535:
+                raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words of one line that match `pattern`; `kind` says which. What is `secret` is never shown."""
+
+    kind: str
+    pattern: str
+    secret: bool = False
+
+    @property
+    def permitted(self) -> str:
+        return self.kind
+
+    def parse(self, value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
+            raise ValueError
+        return value
+
+
+NAME = Text("a letter, then up to 47 letters, digits and _, all in lower case", r"[a-z][a-z0-9_]{0,47}")
+LOGIN = Text("1 to 256 printable characters", r"[!-~]{1,256}")
+SECRET = Text("1 to 256 printable characters", r"[!-~]{1,256}", secret=True)
+OBJECT_URL = Text("s3://BUCKET or s3://BUCKET/PREFIX", r"s3://[a-z0-9][a-z0-9.-]{1,62}(/[A-Za-z0-9._/-]{1,256})?")
+HTTP_URL = Text("a URL with http or https", r"https?://[!-~]{1,512}")
+BOLT_URL = Text("a URL with bolt, bolt+s, neo4j or neo4j+s", r"(bolt|neo4j)(\+s|\+ssc)?://[!-~]{1,512}")
+RAY_ADDRESS = Text("local, auto or HOST:PORT", r"local|auto|[A-Za-z0-9._-]{1,253}:[0-9]{1,5}")
+
+Rule = Whole | OneOf | Address | Folder | Servers | Text
 
 
 @dataclass(frozen=True)
@@ -158,6 +202,60 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 2200
     photos_per_post: Annotated[int, Whole(1, 20), Help("The most photos of one post.")] = 10
     upload_bytes: Annotated[int, Whole(1000, FILE_BYTES_MAX), Help("The largest upload.")] = 10_000_000
+    kafka: Annotated[
+        str | None, Servers(), Help("Kafka's brokers; the log is a topic there.", none="the log is in `data`"),
+    ] = None
+    kafka_topic: Annotated[str, NAME, Help("The topic that is the log.")] = "darkroom"
+    cassandra: Annotated[
+        str | None, Servers(),
+        Help("Cassandra's nodes; views, credentials and uploads are there.", none="they are in `data`"),
+    ] = None
+    cassandra_keyspace: Annotated[str, NAME, Help("The keyspace.")] = "darkroom"
+    cassandra_user: Annotated[str | None, LOGIN, Help("Who logs in.", none="nobody")] = None
+    cassandra_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
+    cassandra_consistency: Annotated[
+        str, OneOf(("LOCAL_QUORUM", "QUORUM", "EACH_QUORUM", "ALL", "LOCAL_ONE", "ONE")),
+        Help("How many replicas answer for a read or a write."),
+    ] = "LOCAL_QUORUM"
+    cassandra_replication: Annotated[
+        int, Whole(1, 9), Help("How many copies there are, where the keyspace is made."),
+    ] = 1
+    neo4j: Annotated[
+        str | None, BOLT_URL, Help("Neo4j; the social graph is there too.", none="the graph is read from the views"),
+    ] = None
+    neo4j_user: Annotated[str, LOGIN, Help("Who logs in.")] = "neo4j"
+    neo4j_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
+    neo4j_database: Annotated[str, NAME, Help("The database.")] = "neo4j"
+    redis: Annotated[
+        str | None, Servers(), Help("Redis; active users' feeds are cached there.", none="they are cached in memory"),
+    ] = None
+    redis_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
+    object_store: Annotated[
+        str | None, OBJECT_URL,
+        Help("A bucket; photos and snapshots of the shards' state are there.", none="photos are in `data`"),
+    ] = None
+    object_store_endpoint: Annotated[
+        str | None, HTTP_URL, Help("Where the bucket is served.", none="the region's own"),
+    ] = None
+    object_store_region: Annotated[str, LOGIN, Help("The bucket's region.")] = "us-east-1"
+    object_store_access_key: Annotated[str | None, LOGIN, Help("Who reads and writes it.", none="nobody")] = None
+    object_store_secret_key: Annotated[str | None, SECRET, Help("With which secret.", none="without one")] = None
+    snapshot_minutes: Annotated[
+        int, Whole(1, 10_080), Help("How often each shard's state is copied to the bucket."),
+    ] = 15
+    state: Annotated[
+        Path | None, Folder(),
+        Help("Where shards keep their state on each node.", none="`data`"),
+    ] = None
+    ray_address: Annotated[
+        str, RAY_ADDRESS, Help("Which Ray runs the shards: one of its own, the one of this machine, or that one."),
+    ] = "local"
+    service_wait_s: Annotated[
+        int, Whole(0, 3600), Help("How long a command waits for servers that do not answer when it starts."),
+    ] = 60
+    service_deadline_ms: Annotated[
+        int, Whole(10, 60_000), Help("How long a server may take to answer."),
+    ] = 5000
     # fmt: on
 
 
@@ -258,7 +356,8 @@ def _parsed(written: Iterable[tuple[str, object, object]]) -> dict[str, object]:
         try:
             values[str(name)] = key.rule.parse(value)
         except ValueError:
-            message = f"{source}: {_shown(value)} is not permitted; {name} must be {key.rule.permitted}"
+            shown = "what it holds" if isinstance(key.rule, Text) and key.rule.secret else _shown(value)
+            message = f"{source}: {shown} is not permitted; {name} must be {key.rule.permitted}"
             raise SettingsError(message) from None
     return values
 

@@ -105,10 +105,36 @@ def test_an_integer_outside_its_range_is_refused_by_name(name: str, low: int, hi
         ("data", "a\0b"),
         ("data", 1),
         ("data", "x" * 4097),
+        ("kafka", ""),
+        ("kafka", "localhost"),
+        ("kafka", "localhost:"),
+        ("kafka", "localhost:0"),
+        ("kafka", "localhost:65536"),
+        ("cassandra", "a:1,"),
+        ("cassandra", "a b:1"),
+        ("cassandra_keyspace", "Darkroom"),
+        ("cassandra_keyspace", "1st"),
+        ("cassandra_keyspace", "x" * 49),
+        ("neo4j", "http://localhost:7687"),
+        ("object_store", "bucket"),
+        ("object_store", "s3://Bucket"),
+        ("object_store_endpoint", "localhost:9000"),
+        ("ray_address", "here"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused(name: str, value: object) -> None:
     assert f"{name} must be {KEYS[name].rule.permitted}" in _refusal({name: value})
+
+
+def test_servers_are_a_host_and_a_port_or_several() -> None:
+    for servers in ("localhost:9092", "a.example:1,b-2:65535", "[::1]:9042"):
+        assert load_settings({"kafka": servers}, {}, None).kafka == servers
+
+
+def test_a_secret_is_never_shown() -> None:
+    for name in ("cassandra_password", "neo4j_password", "redis_password", "object_store_secret_key"):
+        assert load_settings({name: "hunter2"}, {}, None) != Settings()
+        assert "hunter2" not in _refusal({name: "hunter2 "})
 
 
 def test_errors_name_the_variable_or_the_place_in_the_file(tmp_path: Path) -> None:
@@ -128,10 +154,10 @@ def test_a_fault_in_one_source_is_not_hidden_by_another(tmp_path: Path) -> None:
     "variable", ["DARKROOM_SHARD", "DARKROOM_", "DARKROOM_shards", "DARKROOM_FEED-ROWS", "DARKROOM_CONFIG"]
 )
 def test_an_unknown_variable_is_refused(variable: str) -> None:
-    message = _refusal(environ={variable: "secret"})
+    message = _refusal(environ={variable: "hunter2"})
     assert message.startswith(f"{variable}: there is no such setting")
     assert "celebrity_threshold" in message
-    assert "secret" not in message
+    assert "hunter2" not in message
 
 
 def test_an_unknown_flag_is_refused() -> None:
