@@ -3,18 +3,42 @@
 Nothing that matters travels through it: workers pull the log. Calls carry questions and nudges, which may be lost.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from darkroom.events.log import EventLog
+from darkroom.projections.effects import Publisher
 from darkroom.projections.shard_state import FoldSettings
+from darkroom.projections.store import ShardStore
+
+
+@dataclass(frozen=True)
+class ShardParts:
+    """What a shard works with, opened where it runs."""
+
+    log: EventLog
+    store: ShardStore
+    publishers: Sequence[Publisher] = ()
+
+
+class ShardWiring(Protocol):
+    """Names the concrete parts. It travels to the worker's process, so it can be pickled and holds nothing open."""
+
+    def open(self, spec: "ShardSpec") -> AbstractContextManager[ShardParts]:
+        """Open everything for one shard, waiting for nothing; what keeps it from being opened is raised."""
 
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """All that a worker needs to find its work; it is handed over once and survives restarts."""
+    """All that a worker needs to find its work; it is handed over once and survives restarts.
 
-    log: Path
+    `generations` is the folder of this node's generations: state, and the fault that keeps a shard from going on.
+    """
+
+    wiring: ShardWiring
     generations: Path
     generation: int
     shard: int

@@ -1,4 +1,6 @@
-"""A shard: a deterministic state machine over the log. It pulls records, folds them, and commits state and position.
+"""A shard: a deterministic state machine over the log. It pulls records, folds them, publishes what that changes in
+views that are kept elsewhere, and only then commits state and position: what a crash leaves published is published
+again.
 
 Nothing that matters reaches it in a call. Only its own commits move it, and each begins by comparing the stored
 position with the expected one, so that of two live incarnations the one that is behind stops.
@@ -6,13 +8,15 @@ position with the expected one, so that of two live incarnations the one that is
 
 import gc
 import time
+from collections.abc import Sequence
 
 from darkroom.events.codec import UndecodableEvent
 from darkroom.events.facts import Recorded
 from darkroom.events.log import EventLog, LogError
+from darkroom.projections.effects import Publisher
 from darkroom.projections.fold import fold
 from darkroom.projections.shard_state import FoldSettings, ShardState
-from darkroom.projections.store import ShardStore, Snapshot, StoreError, Superseded
+from darkroom.projections.store import Checkpoint, ShardStore, Snapshot, StoreError, Superseded
 
 READ_RECORDS = 5_000
 FOLD_S_MAX = 10.0
@@ -34,12 +38,18 @@ class FoldFailed(Exception):
 class Shard:
     """One shard over one store. `step` is all it does."""
 
-    def __init__(self, log: EventLog, store: ShardStore, settings: FoldSettings) -> None:
+    def __init__(
+        self, log: EventLog, store: ShardStore, settings: FoldSettings, publishers: Sequence[Publisher] = ()
+    ) -> None:
+        """Opens the publishers, in whose order effects are published; whoever made them closes them. ViewsLost."""
         identity = store.identity
         self._log = log
         self.store = store
-        self._state = ShardState(identity.shard, identity.shards, settings)
+        self._publishers = publishers
+        self._state = ShardState(identity.shard, identity.shards, settings, publishes=bool(publishers))
         self.position = store.checkpoint().position
+        for publisher in publishers:
+            publisher.open(self.position)
 
     def step(self, batch_events: int) -> int:
         """Fold in at most `batch_events` records in one commit; how many they were, 0 at the log's head.
@@ -68,6 +78,7 @@ class Shard:
                         break
                     records = self._read_on(batch_events - folded)
                 changes, checkpoint = state.changes(), state.checkpoint()
+            self._publish(checkpoint)
             self.store.commit(self.position, checkpoint, changes)
         finally:
             if gc_was_enabled:
@@ -75,6 +86,15 @@ class Shard:
         state.committed()
         self.position = checkpoint.position
         return folded
+
+    def _publish(self, checkpoint: Checkpoint) -> None:
+        if not self._publishers:
+            return
+        effects = self._state.take_effects()
+        for publisher in self._publishers:
+            publisher.publish(effects, self.position, checkpoint)
+        for publisher in self._publishers:
+            publisher.reached(checkpoint)
 
     def _check_alone(self, snapshot: Snapshot) -> None:
         """The state at hand is of this incarnation's last commit, and fits no other."""

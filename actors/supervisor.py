@@ -12,19 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from darkroom.actors.runtime import Runtime, ShardSpec
+from darkroom.actors.runtime import Runtime, ShardSpec, ShardWiring
 from darkroom.actors.worker import clear_fault, fault_of
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.log import EventLog
-from darkroom.projections.generations import (
-    Generation,
-    Pointer,
-    allot,
-    drop_others,
-    open_serving,
-    read_pointer,
-    write_pointer,
-)
+from darkroom.projections.generations import Generations, OpenGeneration, Pointer
 from darkroom.projections.shard_state import FoldSettings
 
 NUDGE_S = 0.25
@@ -69,6 +61,8 @@ class Supervisor:
         directory: DataDirectory,
         log: EventLog,
         runtime: Runtime,
+        wiring: ShardWiring,
+        generations: Generations,
         settings: FoldSettings,
         *,
         batch_events: int,
@@ -78,6 +72,8 @@ class Supervisor:
         self._directory = directory
         self._log = log
         self._runtime = runtime
+        self._wiring = wiring
+        self._generations = generations
         self._settings = settings
         self._batch_events = batch_events
         self._shards = shards
@@ -88,7 +84,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Have workers for the serving generation, which is made if there is none. OtherShardCount."""
-        pointer = read_pointer(self._directory.generations)
+        pointer = self._generations.pointer()
         if pointer.generation and self._shards not in (None, pointer.shards):
             raise OtherShardCount(
                 f"shards: {self._directory.path} has {pointer.shards} shards, not {self._shards}; "
@@ -96,15 +92,15 @@ class Supervisor:
             )
         if not pointer.generation:
             pointer = self._found(self._shards or self._shards_default)
-        drop_others(self._directory.generations, {pointer.generation})
+        self._generations.drop_others({pointer.generation})
         self._start_workers(pointer.generation, pointer.shards)
 
     def _found(self, shards: int) -> Pointer:
         """The first generation, which serves from the beginning: there is nothing better to serve."""
-        number = allot(self._directory.generations)
-        Generation(self._directory.generations, number, shards, create=True).close()
+        number = self._generations.allot()
+        self._generations.create(number, shards).close()
         pointer = Pointer(number, shards, number)
-        write_pointer(self._directory.generations, pointer)
+        self._generations.serve(pointer)
         return pointer
 
     def _start_workers(self, generation: int, shards: int) -> None:
@@ -112,7 +108,7 @@ class Supervisor:
             clear_fault(self._directory.generations, generation, shard)
             self._runtime.start(
                 ShardSpec(
-                    log=self._directory.log,
+                    wiring=self._wiring,
                     generations=self._directory.generations,
                     generation=generation,
                     shard=shard,
@@ -125,7 +121,7 @@ class Supervisor:
 
     def catch_up(self, progress: Progress = no_progress) -> int:
         """Wait until the serving generation has reached the log's present head, and return that. ShardFaulted."""
-        generation = open_serving(self._directory.generations)
+        generation = self._generations.open_serving()
         assert generation is not None, "started supervisors have a generation"
         try:
             self._refuse_rewound(generation)
@@ -133,7 +129,7 @@ class Supervisor:
         finally:
             generation.close()
 
-    def _refuse_rewound(self, generation: Generation) -> None:
+    def _refuse_rewound(self, generation: OpenGeneration) -> None:
         positions = generation.positions()
         head = self._log.head()  # after the positions, for all of them rise
         if max(positions) > head:
@@ -151,11 +147,10 @@ class Supervisor:
             return self._rebuild(shards, progress)
 
     def _rebuild(self, shards: int | None, progress: Progress) -> int:
-        folder = self._directory.generations
-        old = read_pointer(folder)
+        old = self._generations.pointer()
         shards = shards or old.shards or self._shards or self._shards_default
-        number = allot(folder)
-        generation = Generation(folder, number, shards, create=True)
+        number = self._generations.allot()
+        generation = self._generations.create(number, shards)
         try:
             self._start_workers(number, shards)
             self._wait_for(generation, self._log.head(), progress)
@@ -163,18 +158,18 @@ class Supervisor:
         except BaseException:
             self._runtime.stop(number)
             generation.close()
-            drop_others(folder, {old.generation})
+            self._generations.drop_others({old.generation})
             raise
         generation.close()
-        drop_others(folder, {number})
+        self._generations.drop_others({number})
         return number
 
-    def _switch(self, old: Pointer, generation: Generation, pointer: Pointer, progress: Progress) -> None:
+    def _switch(self, old: Pointer, generation: OpenGeneration, pointer: Pointer, progress: Progress) -> None:
         """The old generation stands still before the switch, so that no position ever served is taken back."""
         self._runtime.stop(old.generation)
         try:
             self._wait_for(generation, self._old_position(), progress)
-            write_pointer(self._directory.generations, pointer)
+            self._generations.serve(pointer)
         except BaseException:
             if old.generation and not self._closing.is_set():
                 self._start_workers(old.generation, old.shards)
@@ -183,7 +178,7 @@ class Supervisor:
     def _old_position(self) -> int:
         """How far answers were given from it; 0 where it cannot be read, which is what a rebuild is to mend."""
         try:
-            old = open_serving(self._directory.generations)
+            old = self._generations.open_serving()
         except Exception:
             return 0
         if old is None:
@@ -193,7 +188,7 @@ class Supervisor:
         finally:
             old.close()
 
-    def _wait_for(self, generation: Generation, position: int, progress: Progress) -> int:
+    def _wait_for(self, generation: OpenGeneration, position: int, progress: Progress) -> int:
         nudged = time.monotonic()
         while (slowest := min(generation.positions())) < position:
             self._raise_fault(generation)
@@ -207,7 +202,7 @@ class Supervisor:
         progress(position, position)
         return position
 
-    def _raise_fault(self, generation: Generation) -> None:
+    def _raise_fault(self, generation: OpenGeneration) -> None:
         for shard, position in enumerate(generation.positions()):
             fault = fault_of(self._directory.generations, generation.number, shard)
             if fault is not None:
@@ -231,13 +226,12 @@ class Supervisor:
 
     def _chores(self) -> None:
         """Free what killed readers and finished ones left."""
-        pointer = read_pointer(self._directory.generations)
-        drop_others(self._directory.generations, {pointer.generation})
+        pointer = self._generations.pointer()
+        self._generations.drop_others({pointer.generation})
         self._log.release_dead_readers()
-        generation = open_serving(self._directory.generations)
+        generation = self._generations.open_serving()
         if generation is not None:
-            for store in generation.stores:
-                store.release_dead_readers()
+            generation.release_dead_readers()
             generation.close()
 
     def _answer_requests(self) -> None:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from darkroom.actors.runtime import ShardSpec
 from darkroom.actors.shard import FoldFailed, Shard
-from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.projections.generations import shard_path
 from darkroom.projections.store import Superseded
-from darkroom.projections.stores.lmdb import LmdbShardStore
 
 WAIT_S = 0.5
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
@@ -71,12 +69,9 @@ class Worker:
     def _pull(self) -> None:
         """Fold until told to stop or something fails. Everything is opened anew after a failure."""
         spec = self._spec
-        with contextlib.ExitStack() as stack:
-            log = LmdbEventLog(spec.log, create=False)
-            stack.callback(log.close)
-            store = LmdbShardStore(shard_path(spec.generations, spec.generation, spec.shard))
-            stack.callback(store.close)
-            shard = Shard(log, store, spec.settings)
+        with spec.wiring.open(spec) as parts:
+            log = parts.log
+            shard = Shard(log, parts.store, spec.settings, parts.publishers)
             well = False
             while not self._stopping.is_set():
                 folded = shard.step(self._batch_events(shard.position))

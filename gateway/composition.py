@@ -13,9 +13,11 @@ from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
 from darkroom.gateway.media import MediaLibrary
 from darkroom.gateway.readers import Readers
 from darkroom.gateway.settings import Settings
-from darkroom.gateway.uploads import Uploads
+from darkroom.gateway.shard_wiring import EmbeddedShards
+from darkroom.gateway.uploads_sqlite import SqliteUploads
 from darkroom.gateway.writes import Writer
 from darkroom.projections.feed_cache import FeedCache, LruFeedCache, NoFeedCache
+from darkroom.projections.generations import FolderGenerations
 from darkroom.projections.shard_state import FoldSettings
 
 
@@ -32,8 +34,9 @@ class Darkroom:
             self.directory = DataDirectory(settings.data, create=create)
             self.log = LmdbEventLog(self.directory.log, create=create)
             stack.callback(self.log.close)
+            self.generations = FolderGenerations(self.directory.generations)
             self.readers = Readers(
-                self.directory.generations,
+                self.generations,
                 self.log,
                 wait_ms=settings.read_wait_ms,
                 max_lag_ms=None if waits_for_lagging else settings.max_read_lag_ms,
@@ -58,6 +61,8 @@ class Darkroom:
             self.directory,
             self.log,
             runtime,
+            EmbeddedShards(self.directory.log),
+            self.generations,
             FoldSettings(settings.celebrity_threshold, settings.feed_rows, settings.feed_ttl_days),
             batch_events=settings.batch_events,
             shards=settings.shards,
@@ -79,7 +84,7 @@ class Gateway:
             stack.callback(self.credentials.close)
             self.media = MediaLibrary(FolderOriginals(directory.originals), directory.renditions)
             stack.callback(self.media.close)
-            self.uploads = Uploads(directory.path)
+            self.uploads = SqliteUploads(directory.path)
             stack.callback(self.uploads.close)
             self._stack = stack.pop_all()
 

@@ -128,6 +128,8 @@ def _add_setting(parser: argparse.ArgumentParser, *names: str) -> None:
 def _add_work(commands: _Commands) -> None:
     serve = _add(commands, "serve", work.serve, "Run the gateway and the shards.")
     _add_setting(serve, "host", "port", "shards", "runtime")
+    gateway = _add(commands, "gateway", work.gateway, "Run one more gateway, beside a `serve` that runs the shards.")
+    _add_setting(gateway, "host", "port")
     catch_up = _add(commands, "catch-up", work.catch_up, "Bring the shards to the log's head.")
     _add_setting(catch_up, "shards", "runtime")
     rebuild = _add(commands, "rebuild", work.rebuild, "Fill a new generation from the log and switch to it.")

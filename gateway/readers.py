@@ -1,26 +1,29 @@
 """How the gateway reads: the serving generation, re-opened when it is switched, and reads that wait or leave out.
 
-Reads go straight to the shards' stores and never through an actor.
+Reads go straight to the views and never through an actor. Views at hand are read on the event loop, for a page takes
+less than a thread's turn does; views behind a network are read on threads.
 """
 
 import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from darkroom.events.clock import Clock
 from darkroom.events.log import EventLog
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
-from darkroom.projections.generations import Generation, open_serving, read_pointer
+from darkroom.projections.generations import Generations, OpenGeneration
 from darkroom.projections.reading import Behind, Reading
 from darkroom.projections.routing import shard_of
-from darkroom.projections.store import Identity, ShardStore
+from darkroom.projections.store import Identity, StoreBusy
+from darkroom.projections.store_views import StoreViews
 from darkroom.projections.stores.memory import MemoryShardStore
 
 T = TypeVar("T")
-POLL_S = 0.001
+POLL_S, REMOTE_POLL_S = 0.001, 0.005
+READ_THREADS, ASKED_MAX = 32, 1024
 
 
 def monotonic_ms() -> int:
@@ -36,27 +39,32 @@ class Readers:
 
     def __init__(
         self,
-        generations: Path,
+        generations: Generations,
         log: EventLog,
         *,
         wait_ms: int = 5000,
         max_lag_ms: int | None = 10_000,
         cache: FeedCache | None = None,
         clock: Clock = monotonic_ms,
+        remote: bool = False,
     ) -> None:
-        self._folder = generations
+        """`remote` where generations or log are behind a network."""
+        self._generations = generations
         self._log = log
         self._wait_ms = wait_ms
         self._max_lag_ms = max_lag_ms
         self._clock = clock
         self._awaited: dict[int, tuple[int, int]] = {}  # shard → the head that it is behind, and since when
         self.cache = cache or NoFeedCache()
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read") if remote else None
+        self._asked = 0
+        self._poll_s = REMOTE_POLL_S if remote else POLL_S
         self._lock = threading.Lock()
-        self._current: Generation | None = None
-        self._seen: tuple[int, int] | None = None  # the pointer file's identity: its inode and time of change
+        self._current: OpenGeneration | None = None
+        self._seen: object = None
         self._uses: dict[int, int] = {}
-        self._retired: dict[int, Generation] = {}
-        self._nothing = MemoryShardStore(Identity(1, 0, 0, 1))  # what is read before anything was projected
+        self._retired: dict[int, OpenGeneration] = {}
+        self._nothing = StoreViews(MemoryShardStore(Identity(1, 0, 0, 1)))  # what is read before anything was projected
 
     def read(self, answer: Callable[[Reading], T], *, min_position: int = 0) -> T:
         """`answer` of a reading; blocks until `min_position` is reached. NotThere after `wait_ms`."""
@@ -67,26 +75,46 @@ class Readers:
             except Behind as behind:
                 if time.monotonic() >= deadline:
                     raise NotThere(str(behind)) from None
-            time.sleep(POLL_S)
+            time.sleep(self._poll_s)
 
     async def read_async(self, answer: Callable[[Reading], T], *, min_position: int = 0) -> T:
-        """As `read`, leaving the event loop to others while it waits; `answer` itself runs in it and must be short."""
+        """As `read`, leaving the event loop to others while it waits; `answer` may run in it and must be short."""
         deadline = time.monotonic() + self._wait_ms / 1000
         while True:
             try:
-                return self.try_read(answer, min_position)
+                return await self.ask(lambda: self.try_read(answer, min_position))
             except Behind as behind:
                 if time.monotonic() >= deadline:
                     raise NotThere(str(behind)) from None
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._poll_s)
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """The question's answer, asked on a thread where it may cross a network. StoreBusy where too many wait."""
+        if self._threads is None:
+            return question()
+        if self._asked >= ASKED_MAX:
+            raise StoreBusy(f"{self._asked} reads wait for the stores; the limit is {ASKED_MAX}")
+        self._asked += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+        finally:
+            self._asked -= 1
+
+    async def wait_for(self, position: int, users: Iterable[int], wait_ms: int) -> bool:
+        """Whether the shards of all these users have folded the position in before the time was over."""
+        deadline, concerned = time.monotonic() + wait_ms / 1000, frozenset(users)
+        while not await self.ask(lambda: self.reached(position, concerned)):
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(self._poll_s)
+        return True
 
     def try_read(self, answer: Callable[[Reading], T], min_position: int = 0) -> T:
         """One try; Behind where a shard that it touches is not at `min_position`."""
         generation = self._acquire()
         try:
-            stores: list[ShardStore] = list(generation.stores) if generation else []
             with Reading(
-                stores or [self._nothing],
+                generation.views if generation else [self._nothing],
                 min_position=min_position,
                 lagging=self._is_lagging,
                 generation=generation.number if generation else 0,
@@ -127,9 +155,9 @@ class Readers:
             self._awaited[shard] = (head, since_ms)
         return self._clock() - since_ms >= self._max_lag_ms
 
-    def _acquire(self) -> Generation | None:
+    def _acquire(self) -> OpenGeneration | None:
         with self._lock:
-            seen = self._look()
+            seen = self._generations.look()
             if self._current is None or seen != self._seen:
                 self._switch(seen)
             if self._current is not None:
@@ -137,19 +165,12 @@ class Readers:
                 self._uses[number] = self._uses.get(number, 0) + 1
             return self._current
 
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = (self._folder / "current.json").stat()
-        except FileNotFoundError:
-            return None
-        return status.st_ino, status.st_mtime_ns
-
-    def _switch(self, seen: tuple[int, int] | None) -> None:
+    def _switch(self, seen: object) -> None:
         current = self._current
-        if current is not None and read_pointer(self._folder).generation == current.number:
+        if current is not None and self._generations.pointer().generation == current.number:
             self._seen = seen
             return
-        self._current = open_serving(self._folder)
+        self._current = self._generations.open_serving()
         self._seen = seen
         self._awaited.clear()
         if current is not None:
@@ -158,7 +179,7 @@ class Readers:
             else:
                 current.close()
 
-    def _release(self, generation: Generation) -> None:
+    def _release(self, generation: OpenGeneration) -> None:
         with self._lock:
             self._uses[generation.number] -= 1
             if not self._uses[generation.number]:
@@ -168,6 +189,8 @@ class Readers:
                     retired.close()
 
     def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
         with self._lock:
             for generation in (self._current, *self._retired.values()):
                 if generation is not None:

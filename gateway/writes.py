@@ -5,7 +5,6 @@ that it cannot be read yet.
 """
 
 import asyncio
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 from darkroom.events.facts import Event, UserRegistered
 from darkroom.events.log import EventLog
 from darkroom.gateway.readers import Readers
+from darkroom.projections.store import StoreError
 
 APPENDERS = 32
-POLL_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,11 @@ class Writer:
         return Written(position, await self._visible(position, concerned))
 
     async def _visible(self, position: int, users: set[int]) -> bool:
-        deadline = time.monotonic() + self._wait_ms / 1000
-        while not self._readers.reached(position, users):
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(POLL_S)
-        return True
+        """Once it is in the log the write is done: views that cannot be asked only keep it from being seen."""
+        try:
+            return await self._readers.wait_for(position, users, self._wait_ms)
+        except StoreError:
+            return False
 
     def close(self) -> None:
         self._threads.shutdown()

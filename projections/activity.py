@@ -7,28 +7,24 @@ a mention may be in another shard's post, so it is a candidate that the reader c
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from darkroom.projections import pages
 from darkroom.projections.reading import Reading
-from darkroom.projections.routing import ID_MASK
+from darkroom.projections.routing import ID_MASK, shard_of
 from darkroom.projections.shard_state import ShardState
-from darkroom.projections.store import Snapshot
+from darkroom.projections.social_graph import kept_apart, muted_among
 from darkroom.projections.tables import (
-    BLOCKS,
-    COMMENTED,
-    FOLLOWING,
-    LIKED,
+    COMMENT,
+    FOLLOW,
+    LIKE,
     LIKERS,
     MENTIONS,
-    MUTES,
+    POST,
     RECEIVED,
     THREADS,
     TIMELINES,
 )
+from darkroom.projections.views import View
 
-LIKE, COMMENT, FOLLOW = 1, 2, 3
-KINDS = {LIKE: "like", COMMENT: "comment", FOLLOW: "follow"}
+KINDS = {POST: "post", LIKE: "like", COMMENT: "comment", FOLLOW: "follow"}
 
 
 @dataclass(frozen=True)
@@ -67,15 +63,16 @@ def done_by(reading: Reading, user: int, *, below: int = ID_MASK, limit: int) ->
     """What the user did that still stands, newest first."""
     found: list[Activity] = []
     own = reading.of(user)
-    for candidate in _done_candidates(own, user, below):
-        if _stands(reading, candidate):
-            found.append(candidate)
-            if len(found) >= limit:
-                # Looking may have touched a shard that is further behind; what lies above it gives way to older rows.
-                found = _not_above(reading.position, found)
-                if len(found) >= limit:
-                    break
-    return _not_above(reading.position, found)
+    while len(found) < limit:
+        deeds = own.deeds(user, below=below, limit=limit)
+        candidates = [Activity(position, KINDS[kind], user, *of) for position, kind, *of in deeds]
+        # Looking may touch a shard that is further behind; what lies above it gives way to older rows.
+        found += _standing(reading, user, candidates)
+        found = _not_above(reading.position, found)
+        if len(deeds) < limit:
+            break
+        below = deeds[-1].position
+    return found[:limit]
 
 
 def received_by(reading: Reading, user: int, *, below: int = ID_MASK, limit: int) -> list[Activity]:
@@ -84,11 +81,7 @@ def received_by(reading: Reading, user: int, *, below: int = ID_MASK, limit: int
     found: list[Activity] = []
     while len(found) < limit:
         batch = _received_candidates(own, user, below, limit)
-        found += [
-            activity
-            for activity in batch
-            if not _hidden(own, user, activity.actor) and (activity.kind != "mention" or _stands(reading, activity))
-        ]
+        found += _standing(reading, user, _shown(own, user, batch))
         found = _not_above(reading.position, found)
         if len(batch) < limit:
             break
@@ -100,53 +93,44 @@ def _not_above(position: int, rows: list[Activity]) -> list[Activity]:
     return [row for row in rows if row.position <= position]
 
 
-def _done_candidates(own: Snapshot, user: int, below: int) -> list[Activity]:
-    """Everything that the user's shard knows, newest first. Likes and follows lie by whom they concern, not by time."""
-    posts = pages.columns(own, TIMELINES, user)[0].tolist()
-    comments = pages.columns(own, COMMENTED, user)
-    likes = pages.columns(own, LIKED, user)
-    follows = pages.columns(own, FOLLOWING, user)
-    done = [Activity(post, "post", user, post, user) for post in posts]
-    done += [Activity(*comment, user, *of) for comment, *of in _rows(comments, "comment")]
-    liked = np.array([likes[3], likes[1], likes[2]])
-    done += [Activity(*like, user, *of) for like, *of in _rows(liked, "like")]
-    followed = np.array([follows[1], follows[0], follows[0]])
-    done += [Activity(*follow, user, *of) for follow, *of in _rows(followed, "follow")]
-    done = [activity for activity in done if activity.position < below]
-    done.sort(key=lambda activity: -activity.position)
-    return done
-
-
-def _rows(
-    columns: np.ndarray[tuple[int, ...], np.dtype[np.uint64]], kind: str
-) -> list[tuple[tuple[int, str], int, int]]:
-    return [((position, kind), item, owner) for position, item, owner in columns.T.tolist()]
-
-
-def _received_candidates(own: Snapshot, user: int, below: int, limit: int) -> list[Activity]:
-    received = pages.newest(own, RECEIVED, user, below=below, limit=limit)
-    mentions = pages.newest(own, MENTIONS, user, below=below, limit=limit)
+def _received_candidates(own: View, user: int, below: int, limit: int) -> list[Activity]:
+    received = own.newest(RECEIVED, user, below=below, limit=limit)
+    mentions = own.newest(MENTIONS, user, below=below, limit=limit)
     both = [Activity(p, KINDS[kind], actor, post or user, user) for p, actor, post, kind in received]
     both += [Activity(p, "mention", actor, post, author) for p, actor, post, author in mentions]
     both.sort(key=lambda activity: -activity.position)
     return both[:limit]
 
 
-def _stands(reading: Reading, activity: Activity) -> bool:
-    """Whether the shard that knows holds it: the post's author's."""
-    if activity.kind in ("post", "follow"):
-        return True
-    shard = reading.of(activity.owner)
+def _shown(own: View, user: int, activities: list[Activity]) -> list[Activity]:
+    actors = list({activity.actor for activity in activities})
+    hidden = kept_apart(own, user, actors) | muted_among(own, user, actors)
+    return [activity for activity in activities if activity.actor not in hidden]
+
+
+def _standing(reading: Reading, user: int, activities: list[Activity]) -> list[Activity]:
+    """Those of the user's activities that the shard that knows holds: the post's author's, asked once a table."""
+    asked: dict[tuple[int, str], list[tuple[int, tuple[int, int], tuple[int, ...]]]] = {}
+    for index, activity in enumerate(activities):
+        wanted = _evidence(activity)
+        if wanted is not None and activity.owner != user:
+            table, entry, words = wanted
+            shard = shard_of(activity.owner, reading.shards)
+            asked.setdefault((shard, table), []).append((index, entry, words))
+    gone: set[int] = set()
+    for (shard, table), entries in asked.items():
+        found = reading.shard(shard).find(table, [entry for _, entry, _ in entries])
+        gone |= {index for (index, _, words), there in zip(entries, found, strict=True) if there != words}
+    return [activity for index, activity in enumerate(activities) if index not in gone]
+
+
+def _evidence(activity: Activity) -> tuple[str, tuple[int, int], tuple[int, ...]] | None:
+    """The entry of another shard without which the activity does not stand, or None where its own shard knows."""
+    post, position = activity.object, activity.position
     if activity.kind == "like":
-        return pages.find(shard, LIKERS, activity.object, activity.actor) == (activity.position,)
-    if activity.position == activity.object:
-        return pages.find(shard, TIMELINES, activity.owner, activity.object) is not None
-    return pages.find(shard, THREADS, activity.object, activity.position) == (activity.actor,)
-
-
-def _hidden(own: Snapshot, user: int, actor: int) -> bool:
-    return (
-        pages.find(own, BLOCKS, user, actor) is not None
-        or pages.find(own, BLOCKS, actor, user) is not None
-        or pages.find(own, MUTES, user, actor) is not None
-    )
+        return LIKERS, (post, activity.actor), (position,)
+    if activity.kind in ("comment", "mention") and position != post:
+        return THREADS, (post, position), (activity.actor,)
+    if activity.kind == "mention":
+        return TIMELINES, (activity.owner, post), ()
+    return None

@@ -1,6 +1,7 @@
 """Sets of ids as bitmaps, 4,096 ids a row: a bit a record, whatever the log grows to."""
 
 import struct
+from collections.abc import Callable
 
 from darkroom.projections.routing import ID_MASK
 from darkroom.projections.store import Snapshot
@@ -13,20 +14,32 @@ _pack = struct.Struct(">Q").pack
 
 def contains(snapshot: Snapshot, table: str, member: int) -> bool:
     """Whether `member` is in the set, as a reader asks."""
-    if not 0 <= member <= ID_MASK:
-        return False
-    row = snapshot.get(table, _pack(member >> _ROW_BITS))
+    key = row_key(member)
+    return key is not None and row_holds(snapshot.get(table, key), member)
+
+
+def row_key(member: int) -> bytes | None:
+    """The key of the row that tells of `member`; None for what can be no member."""
+    return _pack(member >> _ROW_BITS) if 0 <= member <= ID_MASK else None
+
+
+def row_holds(row: bytes | None, member: int) -> bool:
+    """Whether `member` is in the set, by its row as it is stored."""
     return row is not None and bool(row[(member & 4095) >> 3] >> (member & 7) & 1)
 
 
 class Bitmap:
-    """A set as the fold changes it. Rows stay in memory once read."""
+    """A set as the fold changes it. Rows stay in memory once read.
 
-    __slots__ = ("_changed", "_rows", "name", "source")
+    `changing`, where it is set, is told of each change: key and value of the row.
+    """
+
+    __slots__ = ("_changed", "_rows", "changing", "name", "source")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.source: Snapshot
+        self.changing: Callable[[bytes, bytes], None] | None = None
         self._rows: dict[int, bytes | bytearray] = {}
         self._changed: set[int] = set()
 
@@ -37,10 +50,18 @@ class Bitmap:
         return row[(member & 4095) >> 3] >> (member & 7) & 1
 
     def add(self, member: int) -> None:
-        self._writable(member)[(member & 4095) >> 3] |= 1 << (member & 7)
+        row = self._writable(member)
+        row[(member & 4095) >> 3] |= 1 << (member & 7)
+        self._tell(member, row)
 
     def remove(self, member: int) -> None:
-        self._writable(member)[(member & 4095) >> 3] &= ~(1 << (member & 7))
+        row = self._writable(member)
+        row[(member & 4095) >> 3] &= ~(1 << (member & 7))
+        self._tell(member, row)
+
+    def _tell(self, member: int, row: bytearray) -> None:
+        if self.changing is not None:
+            self.changing(_pack(member >> _ROW_BITS), bytes(row))
 
     def _writable(self, member: int) -> bytearray:
         index = member >> _ROW_BITS

@@ -5,25 +5,26 @@ activity: where the two differ, the row there is one that can never become valid
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from darkroom.events.codec import Codec, encode
 from darkroom.events.facts import CommentAdded, CommentDeleted, PostLiked, PostUnliked
-from darkroom.projections import pages
-from darkroom.projections.activity import COMMENT, LIKE, mentioned
+from darkroom.projections.activity import mentioned
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK, claim
 from darkroom.projections.shard_state import ShardState, id_key
 from darkroom.projections.social_graph import blocked
-from darkroom.projections.store import Snapshot
 from darkroom.projections.tables import (
+    COMMENT,
     COMMENTED,
     COMMENTS,
     FOLLOWERS,
     FOLLOWING,
     KEYS,
+    LIKE,
     LIKED,
     LIKERS,
     RECEIVED,
@@ -31,6 +32,7 @@ from darkroom.projections.tables import (
     TIMELINES,
     TOMBSTONES,
 )
+from darkroom.projections.views import View
 
 
 class CommentRow(msgspec.Struct, array_like=True):
@@ -209,52 +211,47 @@ class ThreadEntry:
     event: CommentAdded | None
 
 
-def post_counters(snapshot: Snapshot, post: int) -> PostCounters:
+def post_counters(view: View, post: int) -> PostCounters:
     """Of a live post, asked of its author's shard."""
-    return PostCounters(pages.size(snapshot, LIKERS, post), pages.size(snapshot, THREADS, post))
+    return counters_of_posts(view, [post])[post]
 
 
-def user_counters(snapshot: Snapshot, user: int) -> UserCounters:
+def user_counters(view: View, user: int) -> UserCounters:
     """Of a live user, asked of the user's shard."""
-    return UserCounters(
-        pages.size(snapshot, FOLLOWERS, user),
-        pages.size(snapshot, FOLLOWING, user),
-        pages.size(snapshot, TIMELINES, user),
-    )
+    return counters_of_users(view, [user])[user]
 
 
-def counters_of_posts(snapshot: Snapshot, posts: list[int]) -> dict[int, PostCounters]:
+def counters_of_posts(view: View, posts: list[int]) -> dict[int, PostCounters]:
     """`post_counters` of many, asked at once."""
-    likes, comments = pages.sizes(snapshot, LIKERS, posts), pages.sizes(snapshot, THREADS, posts)
+    likes, comments = view.sizes(LIKERS, posts), view.sizes(THREADS, posts)
     return {post: PostCounters(likes.get(post, 0), comments.get(post, 0)) for post in posts}
 
 
-def counters_of_users(snapshot: Snapshot, users: list[int]) -> dict[int, UserCounters]:
+def counters_of_users(view: View, users: list[int]) -> dict[int, UserCounters]:
     """`user_counters` of many, asked at once."""
-    tables = [pages.sizes(snapshot, table, users) for table in (FOLLOWERS, FOLLOWING, TIMELINES)]
+    tables = [view.sizes(table, users) for table in (FOLLOWERS, FOLLOWING, TIMELINES)]
     return {user: UserCounters(*(sizes.get(user, 0) for sizes in tables)) for user in users}
 
 
-def likers(snapshot: Snapshot, post: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
+def likers(view: View, post: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
     """Who likes the post with after < id < below, by id ascending; asked of its author's shard."""
-    return [entry[0] for entry in pages.oldest(snapshot, LIKERS, post, above=after, below=below, limit=limit)]
+    return [entry[0] for entry in view.oldest(LIKERS, post, above=after, below=below, limit=limit)]
 
 
-def likers_downwards(
-    snapshot: Snapshot, post: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int
-) -> list[int]:
+def likers_downwards(view: View, post: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int) -> list[int]:
     """Who likes the post with above < id < below, by id descending; asked of its author's shard."""
-    return [entry[0] for entry in pages.newest(snapshot, LIKERS, post, below=below, above=above, limit=limit)]
+    return [entry[0] for entry in view.newest(LIKERS, post, below=below, above=above, limit=limit)]
 
 
-def likes(snapshot: Snapshot, post: int, user: int) -> bool:
-    """Whether the user likes the post; asked of its author's shard."""
-    return pages.find(snapshot, LIKERS, post, user) is not None
+def liked_among(view: View, posts: Sequence[int], user: int) -> set[int]:
+    """Those of the posts that the user likes; asked of their authors' shard."""
+    found = view.find(LIKERS, [(post, user) for post in posts])
+    return {post for post, like in zip(posts, found, strict=True) if like is not None}
 
 
-def comments(snapshot: Snapshot, post: int, *, after: int = 0, limit: int) -> list[int]:
+def comments(view: View, post: int, *, after: int = 0, limit: int) -> list[int]:
     """The post's live comments, oldest first, above `after`; asked of its author's shard."""
-    return [entry[0] for entry in pages.oldest(snapshot, THREADS, post, above=after, limit=limit)]
+    return [entry[0] for entry in view.oldest(THREADS, post, above=after, limit=limit)]
 
 
 def find_comment(reading: Reading, comment: int) -> CommentRow | None:
@@ -262,7 +259,7 @@ def find_comment(reading: Reading, comment: int) -> CommentRow | None:
     if not 0 < comment <= ID_MASK:
         return None
     for shard in range(reading.shards):
-        data = reading.shard(shard).get(COMMENTS, id_key(comment))
+        data = reading.shard(shard).row(COMMENTS, id_key(comment))
         if data is not None:
             return _decode_comment(data)
     return None
@@ -277,15 +274,15 @@ def comment_event(row: CommentRow) -> CommentAdded | None:
     return event
 
 
-def thread(snapshot: Snapshot, post: int, *, after: int = 0, limit: int = ID_MASK) -> list[ThreadEntry]:
+def thread(view: View, post: int, *, after: int = 0, limit: int = ID_MASK) -> list[ThreadEntry]:
     """The post's live comments above `after`, oldest first, among all from which they descend.
 
     A deleted comment from which a live one descends is there as a tombstone. At most `limit` live ones are looked at.
     """
-    wanted = comments(snapshot, post, after=after, limit=limit)
+    wanted = comments(view, post, after=after, limit=limit)
     rows: dict[int, CommentRow] = {}
     while wanted:
-        found = snapshot.get_many(COMMENTS, [id_key(comment) for comment in wanted])
+        found = view.rows(COMMENTS, [id_key(comment) for comment in wanted])
         added = {int.from_bytes(key, "big"): _decode_comment(data) for key, data in found.items()}
         rows |= added
         parents = {row.in_reply_to for row in added.values() if row.in_reply_to is not None}
@@ -297,14 +294,14 @@ def commented_posts(
     reading: Reading, author: int, commenter: int, *, below: int = ID_MASK + 1, limit: int | None = None
 ) -> list[int]:
     """Live posts of `author` below the id with a live comment by `commenter`, newest first; all unless limited."""
-    _, posts, authors = pages.columns(reading.of(author), COMMENTED, commenter)
+    _, posts, authors = reading.of(author).columns(COMMENTED, commenter)
     found = set(posts[authors == author].tolist())
     return sorted((post for post in found if post < below), reverse=True)[:limit]
 
 
 def comment_of_key(reading: Reading, user: int, post: int, author: int, key: str) -> int | None:
     """The first comment that the user wrote on the post under the key, live or deleted."""
-    data = reading.of(author).get(KEYS, comment_key(user, post, key))
+    data = reading.of(author).row(KEYS, comment_key(user, post, key))
     return None if data is None else int.from_bytes(data, "big")
 
 
@@ -312,7 +309,7 @@ def find_comment_of_key(reading: Reading, user: int, post: int, key: str) -> int
     """As `comment_of_key`, whoever the post's author is or was: every shard may have to be asked."""
     row_key = comment_key(user, post, key)
     for shard in range(reading.shards):
-        data = reading.shard(shard).get(KEYS, row_key)
+        data = reading.shard(shard).row(KEYS, row_key)
         if data is not None:
             return int.from_bytes(data, "big")
     return None

@@ -8,6 +8,7 @@ Rows are candidates: a reader judges each one. They owe one thing, that no valid
 """
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from darkroom.projections.pages import page_key
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids
 from darkroom.projections.store import Snapshot
 from darkroom.projections.tables import FEEDS
+from darkroom.projections.views import FeedHead, View
 
 SEALED_ROWS = 64
 HEAD_ROWS_MAX = 2 * SEALED_ROWS
@@ -106,7 +108,7 @@ class FeedRows:
             while total > self.rows_max:
                 sealed = self._sealed(user, changes) if sealed is None else sealed
                 dropped, rows = self._drop_oldest(sealed, changes, rows, total)
-                horizon = max(horizon, _newest_id(dropped))
+                horizon = max(horizon, newest_id(dropped))
                 total -= len(dropped) // 8
             if len(rows) >= 8 * HEAD_ROWS_MAX:
                 page, rows = rows[: 8 * SEALED_ROWS], rows[8 * SEALED_ROWS :]
@@ -114,7 +116,7 @@ class FeedRows:
                 changes[key] = page
                 if sealed is not None:
                     sealed[key] = page
-                expired = self._expired_at(_newest_id(rows))
+                expired = self._expired_at(newest_id(rows))
                 if expired:
                     sealed = self._sealed(user, changes) if sealed is None else sealed
                     total -= _drop_expired(sealed, changes, expired)
@@ -146,20 +148,32 @@ class FeedRows:
 def _drop_expired(sealed: dict[bytes, bytes], changes: dict[bytes, bytes | None], expired: int) -> int:
     """Drop the sealed pages that have wholly outlived the time to live; how many rows."""
     dropped = 0
-    while sealed and _newest_id(sealed[oldest := min(sealed)]) <= expired:
+    while sealed and newest_id(sealed[oldest := min(sealed)]) <= expired:
         changes[oldest] = None
         dropped += len(sealed.pop(oldest)) // 8
     return dropped
 
 
-def _newest_id(rows: bytes) -> int:
+def newest_id(rows: bytes) -> int:
+    """The newest post of a page, head or sealed."""
     return int.from_bytes(rows[-8:], "little") >> ROUTE_BITS
 
 
-def head(snapshot: Snapshot, user: int) -> tuple[int, bytes]:
-    """(horizon, rows of the head page, oldest first) of a feed; (0, b"") where it has none."""
+def page_place(key: bytes) -> tuple[int, int | None]:
+    """(user, the sealed page's first word, or None for the head) of a page's row key."""
+    user, word = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+    return user, None if word == _HEAD else word
+
+
+def read_head(page: bytes) -> FeedHead:
+    """A stored head page, as views give it."""
+    return FeedHead(int.from_bytes(page[:8], "little"), page[_HEADER.size :])
+
+
+def head(snapshot: Snapshot, user: int) -> FeedHead:
+    """The head page of a feed; an empty one where it has none."""
     page = snapshot.get(FEEDS, page_key(user, _HEAD))
-    return (0, b"") if page is None else (_HEADER.unpack_from(page)[0], page[_HEADER.size :])
+    return FeedHead() if page is None else read_head(page)
 
 
 def words_of(rows: bytes) -> Ids:
@@ -167,38 +181,49 @@ def words_of(rows: bytes) -> Ids:
     return np.frombuffer(rows, dtype="<u8")
 
 
-def newest(snapshot: Snapshot, user: int, head_rows: bytes, *, below: int, limit: int) -> list[int]:
+def newest(view: View, user: int, head_rows: bytes, *, below: int, limit: int) -> list[int]:
     """At most `limit` words of posts below the id, newest first."""
     bound = np.uint64(min(below, ID_MASK) << ROUTE_BITS)
     words = words_of(head_rows)
     found: list[int] = words[: int(np.searchsorted(words, bound))][::-1][:limit].tolist()
-    stop = page_key(user, int(bound))
-    while len(found) < limit:
-        pages = snapshot.scan(FEEDS, page_key(user, 0), stop, limit=1, reverse=True)
-        if not pages:
-            break
-        stop = pages[0][0]
-        words = words_of(pages[0][1])
-        found += words[: int(np.searchsorted(words, bound))][::-1][: limit - len(found)].tolist()
+    if len(found) < limit:
+        for page in view.sealed_below(user, int(bound)):
+            words = words_of(page)
+            found += words[: int(np.searchsorted(words, bound))][::-1][: limit - len(found)].tolist()
+            if len(found) >= limit:
+                break
     return found
 
 
-def oldest(snapshot: Snapshot, user: int, head_rows: bytes, *, above: int, limit: int) -> list[int]:
+def oldest(view: View, user: int, head_rows: bytes, *, above: int, limit: int) -> list[int]:
     """At most `limit` words of posts above the id, oldest first."""
     bound = np.uint64(min(above + 1, ID_MASK) << ROUTE_BITS)
     found: list[int] = []
-    pages = snapshot.scan(FEEDS, page_key(user, 0), page_key(user, int(bound) + 1), limit=1, reverse=True)
-    start = pages[0][0] if pages else page_key(user, 0)
-    while len(found) < limit:
-        pages = snapshot.scan(FEEDS, start, page_key(user, _HEAD), limit=1)
-        if not pages:
-            break
-        start = pages[0][0] + b"\0"
-        words = words_of(pages[0][1])
+    for page in view.sealed_from(user, int(bound)):
+        words = words_of(page)
         found += words[int(np.searchsorted(words, bound)) :][: limit - len(found)].tolist()
+        if len(found) >= limit:
+            return found
     words = words_of(head_rows)
     found += words[int(np.searchsorted(words, bound)) :][: limit - len(found)].tolist()
     return found
+
+
+def sealed_below(snapshot: Snapshot, user: int, word: int) -> Iterator[bytes]:
+    """See `View.sealed_below`."""
+    stop = page_key(user, word)
+    while pages := snapshot.scan(FEEDS, page_key(user, 0), stop, limit=1, reverse=True):
+        stop = pages[0][0]
+        yield pages[0][1]
+
+
+def sealed_from(snapshot: Snapshot, user: int, word: int) -> Iterator[bytes]:
+    """See `View.sealed_from`."""
+    covering = snapshot.scan(FEEDS, page_key(user, 0), page_key(user, word + 1), limit=1, reverse=True)
+    start = covering[0][0] if covering else page_key(user, 0)
+    while pages := snapshot.scan(FEEDS, start, page_key(user, _HEAD), limit=1):
+        start = pages[0][0] + b"\0"
+        yield pages[0][1]
 
 
 def _head_keys(feeds: Ids) -> list[bytes]:

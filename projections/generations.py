@@ -8,16 +8,18 @@ generation that they read, so that it is dropped only when nobody does.
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import msgspec
 
 from darkroom.projections.routing import SHARDS_MAX
 from darkroom.projections.store import Identity
+from darkroom.projections.store_views import StoreViews
 from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
+from darkroom.projections.views import ShardViews
 
 _OPEN_TRIES = 100
 
@@ -34,8 +36,83 @@ class PointerDamaged(Exception):
     """The pointer is not what Darkroom writes."""
 
 
+class OpenGeneration(Protocol):
+    """A generation that can be read: its number, and the views of its shards."""
+
+    number: int
+
+    @property
+    def views(self) -> Sequence[ShardViews]: ...
+
+    def positions(self) -> list[int]:
+        """Each shard's position."""
+
+    def release_dead_readers(self) -> None:
+        """Free what readers that were killed still hold."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Generations(Protocol):
+    """All generations, and the pointer to the one that serves."""
+
+    def look(self) -> object:
+        """What is another object whenever the pointer has changed; cheap, for every read asks."""
+
+    def pointer(self) -> Pointer:
+        """The pointer; `Pointer()` where there is none. PointerDamaged where it makes no sense."""
+
+    def allot(self) -> int:
+        """A new generation's number, noted before it is used, and never given again."""
+
+    def create(self, number: int, shards: int) -> OpenGeneration:
+        """An empty generation of that number."""
+
+    def serve(self, pointer: Pointer) -> None:
+        """Replace the pointer, durably and in one step. Only the one supervisor may."""
+
+    def open_serving(self) -> OpenGeneration | None:
+        """The serving generation, or None where there is none yet."""
+
+    def drop_others(self, keep: set[int]) -> list[int]:
+        """Delete the generations besides `keep` that nobody reads; which are left because somebody does."""
+
+
+class FolderGenerations:
+    """Generations in a folder; see `Generations`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def look(self) -> object:
+        try:
+            status = (self.folder / "current.json").stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def pointer(self) -> Pointer:
+        return read_pointer(self.folder)
+
+    def allot(self) -> int:
+        return allot(self.folder)
+
+    def create(self, number: int, shards: int) -> "Generation":
+        return Generation(self.folder, number, shards, create=True)
+
+    def serve(self, pointer: Pointer) -> None:
+        write_pointer(self.folder, pointer)
+
+    def open_serving(self) -> "Generation | None":
+        return open_serving(self.folder)
+
+    def drop_others(self, keep: set[int]) -> list[int]:
+        return drop_others(self.folder, keep)
+
+
 class Generation:
-    """An open generation: its number and its shards' stores."""
+    """An open generation: its number, its shards' stores, and the views of them."""
 
     def __init__(self, folder: Path, number: int, shards: int, *, create: bool = False) -> None:
         self.number = number
@@ -53,9 +130,17 @@ class Generation:
             self.close()
             raise
 
+    @property
+    def views(self) -> list[StoreViews]:
+        return [StoreViews(store) for store in self.stores]
+
     def positions(self) -> list[int]:
         """Each shard's position."""
         return [store.checkpoint().position for store in self.stores]
+
+    def release_dead_readers(self) -> None:
+        for store in self.stores:
+            store.release_dead_readers()
 
     def close(self) -> None:
         for store in self.stores:

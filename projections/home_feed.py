@@ -10,17 +10,18 @@ Everyone is an edge to themselves, since their registration. What is shown is ju
 """
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from darkroom.projections import feed_rows, pages, timelines
-from darkroom.projections.feed_cache import FeedCache, NoFeedCache
+from darkroom.projections import feed_rows, timelines
+from darkroom.projections.feed_cache import FeedCache, FeedKey, NoFeedCache
 from darkroom.projections.reading import Reading
-from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed
-from darkroom.projections.shard_state import HORIZON_KEY, ShardState, id_key
-from darkroom.projections.store import Snapshot
-from darkroom.projections.tables import CELEBRITIES, FOLLOWING, META, MUTES, TIMELINES
+from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed, shard_of
+from darkroom.projections.shard_state import ShardState, id_key
+from darkroom.projections.tables import CELEBRITIES, FOLLOWING, MUTES, TIMELINES
+from darkroom.projections.views import FeedHead, View
 
 INFINITY = (1 << 64) - 1
 
@@ -61,6 +62,8 @@ def forget_feed(state: ShardState, user: int) -> None:
     """The user is gone: nobody reads their feed, and nothing they post is pulled."""
     if state.serves(user):
         state.feeds.forget(user)
+        if state.effects is not None:
+            state.effects.feed_forgotten(user)
     if state.rows[CELEBRITIES].get(id_key(user)) is not None:
         state.rows[CELEBRITIES].delete(id_key(user))
 
@@ -82,14 +85,14 @@ class _Edges:
 
     __slots__ = ("followees", "reach")
 
-    def __init__(self, own: Snapshot, user: int, horizon: int) -> None:
-        followees, since = _with_oneself(pages.columns(own, FOLLOWING, user), user)
-        muted = pages.columns(own, MUTES, user)[0]
+    def __init__(self, own: View, user: int, horizon: int) -> None:
+        followees, since = _with_oneself(own.columns(FOLLOWING, user), user)
+        muted = own.columns(MUTES, user)[0]
         if len(muted):
             keep = ~np.isin(followees, muted)
             followees, since = followees[keep], since[keep]
         keys = [id_key(followee) for followee in followees.tolist()]
-        for key, row in own.get_many(CELEBRITIES, keys).items():
+        for key, row in own.rows(CELEBRITIES, keys).items():
             index = bisect_left(keys, key)
             since[index] = max(since[index], np.uint64(int.from_bytes(row, "big")))
         self.followees = followees
@@ -125,48 +128,54 @@ class _Feed:
         self.reading = reading
         self.user = user
         self.own = reading.of(user)
-        horizon, self.head = feed_rows.head(self.own, user)
-        self.edges = _Edges(self.own, user, max(horizon, _expired(self.own)))
-        self._cache, self._key = cache, (reading.generation, user)
+        self.head = self._head(cache)
+        self.edges = _Edges(self.own, user, max(self.head.horizon, self.own.expired()))
+
+    def _head(self, cache: FeedCache) -> FeedHead:
+        key = FeedKey(self.reading.generation, shard_of(self.user, self.reading.shards), self.user)
+        read: list[FeedHead] = []
+
+        def version() -> int:
+            read.append(self.own.feed_head(self.user))
+            return read[0].version
+
+        found = cache.get(key, version, self.own.checkpoint.position)
+        if isinstance(found, FeedHead):
+            return found
+        head = read[0] if read else self.own.feed_head(self.user)
+        cache.put(key, found, head)
+        return head
 
     def words_below(self, below: int, limit: int) -> list[int]:
         """At most `limit` pushed candidates of posts below the id, newest first."""
-        if below > ID_MASK and self.head and limit * 8 <= len(self.head):
-            version = int.from_bytes(self.head[-8:], "little")
-            words = self._cache.get(self._key, version)
-            if words is None:
-                words = feed_rows.words_of(self.head)[::-1].tolist()
-                self._cache.put(self._key, version, words)
-            return words[:limit]
-        return feed_rows.newest(self.own, self.user, self.head, below=below, limit=limit)
+        return feed_rows.newest(self.own, self.user, self.head.rows, below=below, limit=limit)
 
     def words_above(self, above: int, limit: int) -> list[int]:
         """At most `limit` pushed candidates of posts above the id, oldest first."""
-        return feed_rows.oldest(self.own, self.user, self.head, above=above, limit=limit)
+        return feed_rows.oldest(self.own, self.user, self.head.rows, above=above, limit=limit)
 
     def pull_below(self, low: int, below: int, limit: int) -> tuple[list[FeedEntry], int]:
         """Posts with low < id < below for which rows do not answer, and the id above which they are complete."""
         pulled: list[FeedEntry] = []
-        for author, reach in self.edges.reaching_above(low):
-            posts = pages.newest(
-                self.reading.of(author), TIMELINES, author, below=min(below, reach + 1), above=low, limit=limit
-            )
-            if len(posts) == limit:
-                low = max(low, posts[-1][0] - 1)
-            pulled += [FeedEntry(post, author) for (post,) in posts]
+        for view, bounds in self._by_shard(self.edges.reaching_above(low), below - 1):
+            posts, low = view.newest_among(TIMELINES, bounds, above=low, limit=limit)
+            pulled += [FeedEntry(post, author) for post, author in posts]
         return [entry for entry in pulled if entry.post > low], low
 
     def pull_above(self, low: int, high: int, limit: int) -> tuple[list[FeedEntry], int]:
         """Posts with low < id <= high for which rows do not answer, and the id up to which they are complete."""
         pulled: list[FeedEntry] = []
-        for author, reach in self.edges.reaching_above(low):
-            posts = pages.oldest(
-                self.reading.of(author), TIMELINES, author, above=low, below=min(high, reach) + 1, limit=limit
-            )
-            if len(posts) == limit:
-                high = min(high, posts[-1][0])
-            pulled += [FeedEntry(post, author) for (post,) in posts]
+        for view, bounds in self._by_shard(self.edges.reaching_above(low), high):
+            posts, complete = view.oldest_among(TIMELINES, bounds, above=low, limit=limit)
+            high = min(high, complete)
+            pulled += [FeedEntry(post, author) for post, author in posts]
         return [entry for entry in pulled if entry.post <= high], high
+
+    def _by_shard(self, edges: list[tuple[int, int]], high: int) -> Iterator[tuple[View, list[tuple[int, int]]]]:
+        """(followee, the id below which they are pulled) of edges as `reaching_above` gives them, by shard."""
+        reach = dict(edges)
+        for view, followees in self.reading.grouped(reach):
+            yield view, [(followee, min(high, reach[followee]) + 1) for followee in followees]
 
     def judged(self, words: list[int], pulled: list[FeedEntry]) -> dict[int, FeedEntry]:
         """The valid ones among pushed candidates, with what was pulled, by post.
@@ -235,9 +244,3 @@ def page_upwards(reading: Reading, user: int, *, above: int, below: int = ID_MAS
 
 def _not_above(position: int, entries: list[FeedEntry]) -> list[FeedEntry]:
     return [entry for entry in entries if entry.post <= position]
-
-
-def _expired(own: Snapshot) -> int:
-    """The newest id that has outlived the time to live of feeds in this shard."""
-    data = own.get(META, HORIZON_KEY)
-    return 0 if data is None else int.from_bytes(data, "big")

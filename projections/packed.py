@@ -6,7 +6,7 @@ There is one writer, so what is kept here stays true after a commit and serves a
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class OwnerPages:
         if key not in page:
             self.count += 1
             self._table.loaded += 1
+        if self._table.changing is not None:
+            self._table.changing(self._owner, key, value, page.get(key))
         page[key] = value
         self._mark(index)
 
@@ -67,6 +69,8 @@ class OwnerPages:
         if value is not None:
             self.count -= 1
             self._mark(index)
+            if self._table.changing is not None:
+                self._table.changing(self._owner, key, None, value)
         return value
 
     def items(self) -> list[tuple[int, Any]]:
@@ -77,6 +81,9 @@ class OwnerPages:
     def clear(self) -> None:
         if self.count:
             self._load_all()
+            if self._table.changing is not None:
+                for key, value in self.items():
+                    self._table.changing(self._owner, key, None, value)
             for index, page in enumerate(self._pages):
                 page.clear()
                 self._mark(index)
@@ -170,9 +177,12 @@ class OwnerPages:
 
 
 class PackedTable:
-    """One packed table; `table[owner]` is the owner's entries. `source` is a snapshot at the last commit."""
+    """One packed table; `table[owner]` is the owner's entries. `source` is a snapshot at the last commit.
 
-    __slots__ = ("_owners", "changed", "entries_max", "loaded", "name", "source", "words")
+    `changing`, where it is set, is told of each change: owner, key, and the value after and before it.
+    """
+
+    __slots__ = ("_owners", "changed", "changing", "entries_max", "loaded", "name", "source", "words")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -181,6 +191,7 @@ class PackedTable:
         self.source: Snapshot
         self._owners: dict[int, OwnerPages] = {}
         self.changed: list[OwnerPages] = []
+        self.changing: Callable[[int, int, Any, Any], None] | None = None
         self.loaded = 0
 
     def __getitem__(self, owner: int) -> OwnerPages:

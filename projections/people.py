@@ -9,11 +9,10 @@ import re
 import msgspec
 
 from darkroom.events.facts import Personal, ProfileChanged, UserRegistered
-from darkroom.projections import bitmaps
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of_text
 from darkroom.projections.shard_state import ShardState, id_key
-from darkroom.projections.tables import CLAIMS, LIVE, NAMES, PROFILES
+from darkroom.projections.tables import CLAIMS, NAMES, PROFILES
 
 _NAME = re.compile(r"(?=.*[A-Za-z_])[A-Za-z0-9_]{1,30}")
 
@@ -82,7 +81,7 @@ def _claim_key(claim: str) -> bytes:
 
 def is_live(reading: Reading, user: int) -> bool:
     """Whether the user is registered and not deleted, as their own shard knows."""
-    return bitmaps.contains(reading.of(user), LIVE, user)
+    return reading.of(user).live([user])[0]
 
 
 def holder_of_name(reading: Reading, name: str) -> int | None:
@@ -90,7 +89,7 @@ def holder_of_name(reading: Reading, name: str) -> int | None:
     folded = folded_name(name)
     if folded is None:
         return None
-    data = reading.of_text(folded).get(NAMES, folded.encode())
+    data = reading.of_text(folded).row(NAMES, folded.encode())
     return None if data is None else int.from_bytes(data, "big")
 
 
@@ -102,15 +101,15 @@ def user_named(reading: Reading, name: str) -> int | None:
 
 def user_of_claim(reading: Reading, claim: str) -> int | None:
     """The user whom a sign-up's claim was registered with, live or not."""
-    data = reading.of_text(claim).get(CLAIMS, _claim_key(claim))
+    data = reading.of_text(claim).row(CLAIMS, _claim_key(claim))
     return None if data is None else int.from_bytes(data, "big")
 
 
 def profiles(reading: Reading, users: list[int]) -> dict[int, ProfileRow]:
     """The profiles of those users who are live; `username` is empty where another claimed it first."""
     found: dict[int, ProfileRow] = {}
-    for snapshot, members in reading.grouped(users):
-        rows = snapshot.get_many(PROFILES, [id_key(user) for user in members])
+    for view, members in reading.grouped(users):
+        rows = view.rows(PROFILES, [id_key(user) for user in members])
         found |= {int.from_bytes(key, "big"): _decode_profile(data) for key, data in rows.items()}
     holders = _holders(reading, [profile.username for profile in found.values()])
     for user, profile in found.items():
@@ -128,6 +127,6 @@ def _holders(reading: Reading, names: list[str]) -> dict[str | None, int]:
             keys.setdefault(shard_of_text(folded, reading.shards), set()).add(folded.encode())
     found: dict[str | None, int] = {}
     for shard, wanted in keys.items():
-        rows = reading.shard(shard).get_many(NAMES, sorted(wanted))
+        rows = reading.shard(shard).rows(NAMES, sorted(wanted))
         found |= {key.decode(): int.from_bytes(data, "big") for key, data in rows.items()}
     return found

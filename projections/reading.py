@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from darkroom.projections.routing import ID_MASK, shard_of, shard_of_text
-from darkroom.projections.store import ShardStore, Snapshot
+from darkroom.projections.views import ShardViews, View
 
 Lagging = Callable[[int, int], bool]
 """(shard, its position) → whether it lags so much that others should no longer be held back by it."""
@@ -30,23 +30,23 @@ def never_lagging(shard: int, position: int) -> bool:  # noqa: ARG001
 
 
 class Reading:
-    """Opens a snapshot of each shard when it is first touched. Use as a context manager.
+    """Opens a view of each shard when it is first touched. Use as a context manager.
 
     With `min_position` every shard touched must have reached it (Behind otherwise) and none is left out as lagging.
     """
 
     def __init__(
         self,
-        stores: Sequence[ShardStore],
+        shards: Sequence[ShardViews],
         *,
         min_position: int = 0,
         lagging: Lagging = never_lagging,
         generation: int = 0,
     ) -> None:
-        self._stores = stores
+        self._shards = shards
         self._min_position = min_position
         self._is_lagging = lagging
-        self._snapshots: dict[int, Snapshot] = {}
+        self._views: dict[int, View] = {}
         self._stack = ExitStack()
         self._position: int | None = None
         self.lagging: set[int] = set()
@@ -60,7 +60,7 @@ class Reading:
 
     @property
     def shards(self) -> int:
-        return len(self._stores)
+        return len(self._shards)
 
     @property
     def position(self) -> int:
@@ -68,38 +68,38 @@ class Reading:
         if self._position is not None:
             return self._position
         # Only lagging shards were touched, or none: what they say is of their own positions.
-        return min((snapshot.checkpoint.position for snapshot in self._snapshots.values()), default=ID_MASK)
+        return min((view.checkpoint.position for view in self._views.values()), default=ID_MASK)
 
-    def of(self, user: int) -> Snapshot:
+    def of(self, user: int) -> View:
         """The user's shard."""
-        return self.shard(shard_of(user, len(self._stores)))
+        return self.shard(shard_of(user, len(self._shards)))
 
-    def of_text(self, text: str) -> Snapshot:
+    def of_text(self, text: str) -> View:
         """The shard that keeps the name or claim."""
-        return self.shard(shard_of_text(text, len(self._stores)))
+        return self.shard(shard_of_text(text, len(self._shards)))
 
-    def shard(self, shard: int) -> Snapshot:
-        snapshot = self._snapshots.get(shard)
-        if snapshot is None:
-            snapshot = self._open(shard)
-        return snapshot
+    def shard(self, shard: int) -> View:
+        view = self._views.get(shard)
+        if view is None:
+            view = self._open(shard)
+        return view
 
-    def _open(self, shard: int) -> Snapshot:
-        snapshot = self._stack.enter_context(self._stores[shard].snapshot())
-        position = snapshot.checkpoint.position
+    def _open(self, shard: int) -> View:
+        view = self._stack.enter_context(self._shards[shard].view())
+        position = view.checkpoint.position
         if position < self._min_position:
             raise Behind(shard, position, self._min_position)
-        self._snapshots[shard] = snapshot
+        self._views[shard] = view
         if not self._min_position and self._is_lagging(shard, position):
             self.lagging.add(shard)
         else:
             self._position = position if self._position is None else min(self._position, position)
-        return snapshot
+        return view
 
-    def grouped(self, users: Iterable[int]) -> Iterator[tuple[Snapshot, list[int]]]:
+    def grouped(self, users: Iterable[int]) -> Iterator[tuple[View, list[int]]]:
         """The users by shard, so that each shard is asked once."""
         groups: dict[int, list[int]] = {}
         for user in users:
-            groups.setdefault(shard_of(user, len(self._stores)), []).append(user)
+            groups.setdefault(shard_of(user, len(self._shards)), []).append(user)
         for shard, members in groups.items():
             yield self.shard(shard), members

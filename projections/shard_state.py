@@ -5,11 +5,14 @@ The fold works on this alone. It reads through to a snapshot of the last commit 
 
 import struct
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from darkroom.projections.bitmaps import Bitmap
+from darkroom.projections.effects import BucketSizes, Effects
 from darkroom.projections.feed_rows import FeedRows
 from darkroom.projections.packed import PackedTable
 from darkroom.projections.routing import Ids, routes, shard_of, shard_of_text
@@ -62,7 +65,8 @@ class Days(msgspec.Struct, array_like=True):
 class ShardState:
     """The working state of shard `shard` of `shards`. Call `begin` before a batch and `changes` after it."""
 
-    def __init__(self, shard: int, shards: int, settings: FoldSettings) -> None:
+    def __init__(self, shard: int, shards: int, settings: FoldSettings, *, publishes: bool = False) -> None:
+        """`publishes` where the effects are wanted too, for views that are kept elsewhere."""
         self.shard = shard
         self.shards = shards
         self.settings = settings
@@ -78,18 +82,46 @@ class ShardState:
         self._days_changed = False
         self._next_day_ms = 0
         self._audiences: dict[int, Ids] = {}
+        self._bucket_sizes = BucketSizes()
+        self.effects: Effects | None = None
+        if publishes:
+            self.effects = Effects(self.serves, self._bucket_sizes)
+            self._tell_effects()
+
+    def _tell_effects(self) -> None:
+        for table in self.packed.values():
+            table.changing = partial(self._entry_changed, table.name)
+        for rows in (self.live, *self.rows.values()):
+            rows.changing = partial(self._row_changed, rows.name)
+
+    def _entry_changed(self, table: str, owner: int, key: int, new: Any, old: Any) -> None:
+        assert self.effects is not None
+        self.effects.entry_changed(table, owner, key, new, old)
+
+    def _row_changed(self, table: str, key: bytes, value: bytes | None) -> None:
+        assert self.effects is not None
+        self.effects.row_changed(table, key, value)
+
+    def take_effects(self) -> Effects:
+        """The effects of what `changes` has just told, and none left."""
+        effects, self.effects = self.effects, Effects(self.serves, self._bucket_sizes)
+        assert effects is not None
+        return effects
 
     def begin(self, snapshot: Snapshot) -> None:
         """Read through `snapshot`, which must be of the last commit."""
         for table in self._tables():
             table.source = snapshot
         self.feeds.source = snapshot
+        self._bucket_sizes.source = snapshot
         self.position, self.time_ms = snapshot.checkpoint.position, snapshot.checkpoint.time_ms
         if self._days is None:
             data = snapshot.get(META, DAYS_KEY)
             self._days = Days() if data is None else msgspec.msgpack.decode(data, type=Days)
             self._next_day_ms = (self._days.firsts[-1][0] + 1) * DAY_MS if self._days.firsts else 0
             self.feeds.expire(0, self._days.horizon)
+            if self.effects is not None:
+                self.effects.position = self.position + 1  # what new settings change is told with the first record
             self._expire()
 
     def _tables(self) -> list[Bitmap | PackedTable | RowTable]:
@@ -99,6 +131,8 @@ class ShardState:
         """The next record's place; log time is the running maximum of the records' times."""
         assert position == self.position + 1, f"position {position} after {self.position}"
         self.position = position
+        if self.effects is not None:
+            self.effects.position = position
         if time_ms > self.time_ms:
             self.time_ms = time_ms
         if self.time_ms >= self._next_day_ms:
@@ -124,6 +158,8 @@ class ShardState:
             days.horizon = horizon
             self._days_changed = True
             self.feeds.expire(self.position, horizon)
+            if self.effects is not None:
+                self.effects.row_changed(META, HORIZON_KEY, id_key(horizon))
 
     def serves(self, user: int) -> bool:
         """Whether this shard serves the user."""
@@ -159,14 +195,15 @@ class ShardState:
         """Everything to write since `begin`, and a clean slate; to be committed with `checkpoint`."""
         changes = {table.name: table.flush() for table in self._tables()}
         changes[FEEDS] = self.feeds.flush()
+        meta = self._bucket_sizes.flush()
         if self._days_changed:
             assert self._days is not None
             # The horizon once more by itself: every feed read asks for it, and needs no list of days.
-            changes[META] = [
-                (DAYS_KEY, msgspec.msgpack.encode(self._days)),
-                (HORIZON_KEY, id_key(self._days.horizon)),
-            ]
+            meta += [(DAYS_KEY, msgspec.msgpack.encode(self._days)), (HORIZON_KEY, id_key(self._days.horizon))]
             self._days_changed = False
+        changes[META] = sorted(meta)
+        if self.effects is not None:
+            self.effects.feeds_changed(changes[FEEDS])
         return {name: rows for name, rows in changes.items() if rows}
 
     def committed(self) -> None:

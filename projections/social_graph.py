@@ -4,6 +4,7 @@ An edge lies in the shards of both its ends, each of which decides it by itself:
 the blocks between the two. A follow is kept with its position, which is also the edge's `since` (see `home_feed`).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from darkroom.events.facts import (
@@ -14,12 +15,11 @@ from darkroom.events.facts import (
     UserUnfollowed,
     UserUnmuted,
 )
-from darkroom.projections import bitmaps, pages
-from darkroom.projections.activity import FOLLOW
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK
 from darkroom.projections.shard_state import ShardState
-from darkroom.projections.tables import BLOCKS, FOLLOWERS, FOLLOWING, LIVE, MUTES, RECEIVED
+from darkroom.projections.tables import BLOCKS, FOLLOW, FOLLOWERS, FOLLOWING, MUTES, RECEIVED
+from darkroom.projections.views import View
 
 # Built by
 
@@ -123,42 +123,52 @@ class Relationship:
 
 def followers(reading: Reading, user: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
     """Followers with after < id < below, by id ascending."""
-    return _ids(pages.oldest(reading.of(user), FOLLOWERS, user, above=after, below=below, limit=limit))
+    return _ids(reading.of(user).oldest(FOLLOWERS, user, above=after, below=below, limit=limit))
 
 
 def following(reading: Reading, user: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
     """The followed with after < id < below, by id ascending."""
-    return _ids(pages.oldest(reading.of(user), FOLLOWING, user, above=after, below=below, limit=limit))
+    return _ids(reading.of(user).oldest(FOLLOWING, user, above=after, below=below, limit=limit))
 
 
 def followers_downwards(
     reading: Reading, user: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int
 ) -> list[int]:
     """Followers with above < id < below, by id descending."""
-    return _ids(pages.newest(reading.of(user), FOLLOWERS, user, below=below, above=above, limit=limit))
+    return _ids(reading.of(user).newest(FOLLOWERS, user, below=below, above=above, limit=limit))
 
 
 def following_downwards(
     reading: Reading, user: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int
 ) -> list[int]:
     """The followed with above < id < below, by id descending."""
-    return _ids(pages.newest(reading.of(user), FOLLOWING, user, below=below, above=above, limit=limit))
+    return _ids(reading.of(user).newest(FOLLOWING, user, below=below, above=above, limit=limit))
 
 
 def relationship(reading: Reading, user: int, other: int) -> Relationship:
     """All answered by the user's shard, which has every edge that concerns the user."""
-    snapshot = reading.of(user)
-
-    def edge(table: str, start: int, end: int) -> bool:
-        return pages.find(snapshot, table, start, end) is not None
-
+    view, both = reading.of(user), [(user, other), (other, user)]
+    blocking, blocked_by = view.find(BLOCKS, both)
     return Relationship(
-        following=edge(FOLLOWING, user, other),
-        followed_by=edge(FOLLOWING, other, user),
-        blocking=edge(BLOCKS, user, other),
-        blocked_by=edge(BLOCKS, other, user),
-        muting=edge(MUTES, user, other),
+        following=view.find(FOLLOWING, both[:1]) != [None],
+        followed_by=view.find(FOLLOWERS, both[:1]) != [None],
+        blocking=blocking is not None,
+        blocked_by=blocked_by is not None,
+        muting=view.find(MUTES, both[:1]) != [None],
     )
+
+
+def kept_apart(view: View, user: int, others: Collection[int]) -> set[int]:
+    """Those of the others with whom a block stands, whoever set it; asked of the user's shard."""
+    pairs = [pair for other in others for pair in ((user, other), (other, user))]
+    found = view.find(BLOCKS, pairs)
+    return {other for index, other in enumerate(others) if found[2 * index : 2 * index + 2] != [None, None]}
+
+
+def muted_among(view: View, user: int, others: Collection[int]) -> set[int]:
+    """Those of the others whom the user mutes; asked of the user's shard."""
+    found = view.find(MUTES, [(user, other) for other in others])
+    return {other for other, mute in zip(others, found, strict=True) if mute is not None}
 
 
 def blocked_users(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
@@ -172,11 +182,11 @@ def muted_users(reading: Reading, user: int, *, after: int = 0, limit: int) -> l
 
 
 def _live(reading: Reading, table: str, user: int, after: int, limit: int) -> list[int]:
-    snapshot = reading.of(user)
+    view = reading.of(user)
     found: list[int] = []
     while len(found) < limit:
-        ids = _ids(pages.oldest(snapshot, table, user, above=after, limit=limit))
-        found += [other for other in ids if bitmaps.contains(snapshot, LIVE, other)]
+        ids = _ids(view.oldest(table, user, above=after, limit=limit))
+        found += [other for other, live in zip(ids, view.live(ids), strict=True) if live]
         if len(ids) < limit:
             break
         after = ids[-1]

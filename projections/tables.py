@@ -48,4 +48,7 @@ CELEBRITIES = "celebrities"  # author → since; in every shard that decided it
 FEEDS = "feeds"  # user → pages of feed rows (see `feed_rows`)
 META = "meta"  # position, identity, days
 
+# What a user may have done.
+POST, LIKE, COMMENT, FOLLOW = 0, 1, 2, 3
+
 TABLES = (*WORDS, LIVE, BLOCKERS, POSTS, COMMENTS, PROFILES, NAMES, CLAIMS, KEYS, CELEBRITIES, FEEDS, META)

@@ -5,14 +5,13 @@ import struct
 
 from darkroom.events.codec import Codec, encode
 from darkroom.events.facts import PostDeleted, PostPublished
-from darkroom.projections import pages
 from darkroom.projections.activity import mentioned
 from darkroom.projections.engagement import forget_engagement
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK
 from darkroom.projections.shard_state import ShardState, id_key
-from darkroom.projections.store import Snapshot
 from darkroom.projections.tables import KEYS, POSTS, TIMELINES
+from darkroom.projections.views import View
 
 _HEADER = struct.Struct("<QQ")  # author, time_ms: what most readers want, without decoding the event
 _decode = Codec().decode
@@ -81,9 +80,9 @@ def decode_row(row: bytes) -> tuple[int, PostPublished]:
     return _HEADER.unpack_from(row)[1], event
 
 
-def rows(snapshot: Snapshot, posts: list[int]) -> dict[int, bytes]:
+def rows(view: View, posts: list[int]) -> dict[int, bytes]:
     """The stored rows of those posts that are live and this shard's."""
-    found = snapshot.get_many(POSTS, [id_key(post) for post in posts])
+    found = view.rows(POSTS, [id_key(post) for post in posts])
     return {int.from_bytes(key, "big"): row for key, row in found.items()}
 
 
@@ -92,7 +91,7 @@ def find_post(reading: Reading, post: int) -> bytes | None:
     if not 0 < post <= ID_MASK:
         return None
     for shard in range(reading.shards):
-        row = reading.shard(shard).get(POSTS, id_key(post))
+        row = reading.shard(shard).row(POSTS, id_key(post))
         if row is not None:
             return row
     return None
@@ -100,19 +99,17 @@ def find_post(reading: Reading, post: int) -> bytes | None:
 
 def timeline(reading: Reading, author: int, *, below: int = ID_MASK, above: int = 0, limit: int) -> list[int]:
     """The author's live posts with above < id < below, newest first."""
-    return [
-        post for (post,) in pages.newest(reading.of(author), TIMELINES, author, below=below, above=above, limit=limit)
-    ]
+    entries = reading.of(author).newest(TIMELINES, author, below=below, above=above, limit=limit)
+    return [post for (post,) in entries]
 
 
 def timeline_upwards(reading: Reading, author: int, *, above: int, below: int = ID_MASK, limit: int) -> list[int]:
     """The author's live posts with above < id < below, oldest first."""
-    return [
-        post for (post,) in pages.oldest(reading.of(author), TIMELINES, author, above=above, below=below, limit=limit)
-    ]
+    entries = reading.of(author).oldest(TIMELINES, author, above=above, below=below, limit=limit)
+    return [post for (post,) in entries]
 
 
 def post_of_key(reading: Reading, author: int, key: str) -> int | None:
     """The first post that the author published under the key, live or deleted."""
-    data = reading.of(author).get(KEYS, post_key(author, key))
+    data = reading.of(author).row(KEYS, post_key(author, key))
     return None if data is None else int.from_bytes(data, "big")

@@ -15,7 +15,12 @@ from darkroom.events.json_lines import parse_line
 ROOT = Path(__file__).parents[1]
 LAYERS = ("events", "projections", "actors", "gateway")  # each may import itself and those before it
 PRODUCT = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
-OURS = PRODUCT + sorted(path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+OURS = PRODUCT + sorted(
+    path
+    for folder in ("tests", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)  # what a benchmark has installed
+)
 VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "managers", "misc"}
 
 

@@ -14,7 +14,9 @@ from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity, ShardStore
+from darkroom.projections.store_views import StoreViews
 from darkroom.projections.stores.memory import MemoryShardStore
+from darkroom.projections.views import ShardViews
 
 ALL = 1_000_000
 
@@ -38,6 +40,7 @@ class World:
         self.records = recorded(history)
         self.log.append([event for _, event in history], [time_ms for time_ms, _ in history])
         self.stores = [make_store(Identity(1, 1, shard, shards)) for shard in range(shards)]
+        self.views: list[ShardViews] = [StoreViews(store) for store in self.stores]
         self.settings = settings
         self.shards = [Shard(self.log, store, settings) for store in self.stores]
         self.oracles = [Oracle() for _ in range(shards)]
@@ -94,7 +97,7 @@ def _expected(world: World, user: int, position: int) -> list[int]:
 def _check_walk_down(world: World, user: int, limit: int) -> None:
     below = 1 << 48
     for _ in range(ALL):
-        with Reading(world.stores) as reading:
+        with Reading(world.views) as reading:
             page = home_feed.page(reading, user, below=below, limit=limit, cache=world.cache)
             posts = [entry.post for entry in page]
             expected = [post for post in _expected(world, user, reading.position) if post < below][:limit]
@@ -110,7 +113,7 @@ def _check_walk_down(world: World, user: int, limit: int) -> None:
 def _check_walk_up(world: World, user: int, limit: int) -> None:
     above = 0
     for _ in range(ALL):
-        with Reading(world.stores) as reading:
+        with Reading(world.views) as reading:
             posts = [entry.post for entry in home_feed.page_upwards(reading, user, above=above, limit=limit)]
             newer = [post for post in _expected(world, user, reading.position) if post > above]
             assert posts == newer[::-1][:limit][::-1], f"feed of {user} above {above}, {limit} a page"
@@ -127,7 +130,7 @@ def check_everything(world: World) -> None:
     oracle = world.oracles[0]
     assert all(other.position == oracle.position == len(world.records) for other in world.oracles)
     check_feeds(world, limits=(2, 7))
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         for user in range(-1, len(world.records) + 2):
             check_user(reading, oracle, user)
         for user in world.people():
@@ -196,6 +199,6 @@ def check_post(reading: Reading, oracle: Oracle, post: int) -> None:
     assert engagement.comments(shard, post, limit=ALL) == oracle.comments(post)
     assert [entry.comment for entry in engagement.thread(shard, post)] == oracle.thread(post)
     for user in oracle.users:
-        assert engagement.likes(shard, post, user) == (user in oracle.likers(post))
+        assert bool(engagement.liked_among(shard, [post], user)) == (user in oracle.likers(post))
         for key in KEYS:
             assert engagement.comment_of_key(reading, user, post, author, key) == oracle.comment_by_key(user, post, key)

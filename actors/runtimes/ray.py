@@ -1,7 +1,8 @@
 """The runtime on Ray: an actor a shard, restarted for ever when it dies.
 
 Actors pull, so no call is ever retried: with retries, calls were seen to complete twice and out of order. An actor that
-finds that another incarnation has committed ends its process, for a frozen node may come back with an old one.
+finds that another incarnation has committed ends its process, for a frozen node may come back with an old one. In a
+cluster of several nodes shards are spread over them, and those of a node that died are started on another.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,17 @@ from darkroom.actors.worker import Worker  # noqa: E402
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # the least that Ray accepts; nothing is kept there
 CALL_S_MAX = 30.0
 
+NODE_STATE = "DARKROOM_NODE_STATE"
+"""The environment variable by which a node's raylet names another folder for its shards' state than the head's."""
+
 
 class ShardActor:
     """What runs in the actor's process. Its constructor opens nothing."""
 
     def __init__(self, spec: ShardSpec) -> None:
+        folder = os.environ.get(NODE_STATE)
+        if folder:
+            spec = replace(spec, generations=Path(folder))
         self._worker = Worker(spec, on_superseded=lambda: os._exit(1))
 
     def nudge(self) -> None:
@@ -47,9 +55,13 @@ class ShardActor:
         """The actor's process id."""
         return os.getpid()
 
+    def node(self) -> str:
+        """The id of the node that the actor runs on."""
+        return str(ray.get_runtime_context().get_node_id())
+
 
 class RayRuntime:
-    """See `Runtime`. Starts a local Ray of its own on loopback, unless `address` names one that runs."""
+    """See `Runtime`. Starts a local Ray of its own on loopback, unless `address` names one that runs, or is `auto`."""
 
     def __init__(self, address: str = "local", cpus: int | None = None) -> None:
         self._actors: dict[tuple[int, int], Any] = {}
@@ -62,7 +74,12 @@ class RayRuntime:
         except Exception as error:
             self._remove_folder()
             raise RuntimeFailed(f"Ray did not start: {error}") from error
-        options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
+        options: dict[str, Any] = {
+            "num_cpus": 0,
+            "max_restarts": -1,
+            "max_task_retries": 0,
+            "scheduling_strategy": "SPREAD",
+        }
         self._remote = ray.remote(**options)(ShardActor)
 
     def _start_local(self, cpus: int | None) -> None:
@@ -89,10 +106,17 @@ class RayRuntime:
 
     def processes(self) -> dict[tuple[int, int], int]:
         """(generation, shard) → its actor's process id, of those that answer."""
+        return {key: int(process) for key, process in self._answers("process").items()}
+
+    def nodes(self) -> dict[tuple[int, int], str]:
+        """(generation, shard) → the id of its node, of those that answer."""
+        return {key: str(node) for key, node in self._answers("node").items()}
+
+    def _answers(self, question: str) -> dict[tuple[int, int], Any]:
         found = {}
         for key, actor in self._actors.items():
             with contextlib.suppress(RayError):
-                found[key] = ray.get(actor.process.remote(), timeout=CALL_S_MAX)
+                found[key] = ray.get(getattr(actor, question).remote(), timeout=CALL_S_MAX)
         return found
 
     def stop(self, generation: int) -> None:

@@ -13,7 +13,7 @@ from darkroom.gateway.settings import Settings
 from darkroom.projections import activity, engagement, home_feed, people, social_graph, timelines
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK
-from darkroom.projections.store import Snapshot
+from darkroom.projections.views import View
 
 FEED_LIMIT_MAX = 1000
 ALL = 1 << 62
@@ -127,7 +127,7 @@ def _limit(arguments: argparse.Namespace) -> int:
     return limit or ALL
 
 
-def _ids(shard: Snapshot, owner: int, ids: list[int]) -> Answer:
+def _ids(shard: View, owner: int, ids: list[int]) -> Answer:
     """An answer of one shard holds at that shard's position, whatever shards were asked for the name or the post."""
     return {"id": str(owner), "position": shard.checkpoint.position, "ids": [str(one) for one in ids]}
 

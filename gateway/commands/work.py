@@ -1,4 +1,4 @@
-"""`serve`, `catch-up`, `rebuild`, `status`: who runs the shards, and how far they are."""
+"""`serve`, `gateway`, `catch-up`, `rebuild`, `status`: who runs the shards, and how far they are."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,27 +23,40 @@ POLL_S = 0.05
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001
     """The gateway and the shards, until it is told to stop."""
-    from darkroom.gateway.http.server import serve as serve_http  # no other command needs HTTP
-
     with _stopped_by_signals(), Darkroom(settings, create=True, waits_for_lagging=False) as darkroom:
         lock = WorkLock(darkroom.directory, "darkroom serve, starting")
         try:
             with supervised(darkroom, settings.runtime or "ray") as supervisor:
                 supervisor.run()
-                gateway = Gateway(darkroom)
-
-                def on_ready(url: str) -> None:
-                    lock.describe(f"darkroom serve, {url}")
-                    answer(f"Darkroom serves {settings.data} on {url}")
-                    sys.stdout.flush()
-
-                try:
-                    serve_http(gateway, settings.host, settings.port, on_ready)
-                finally:
-                    gateway.close()
+                _serve_http(darkroom, lambda url: lock.describe(f"darkroom serve, {url}"))
         finally:
             lock.close()
     return 0
+
+
+def gateway(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001
+    """HTTP alone, until it is told to stop: the shards are run by a `serve`, here or on another machine."""
+    create = settings.cassandra is not None  # then nothing but what can be made again lies in the directory
+    with _stopped_by_signals(), Darkroom(settings, create=create, waits_for_lagging=False) as darkroom:
+        _serve_http(darkroom, lambda url: None)  # noqa: ARG005
+    return 0
+
+
+def _serve_http(darkroom: Darkroom, on_ready: Callable[[str], object]) -> None:
+    from darkroom.gateway.http.server import serve as serve_http  # no other command needs HTTP
+
+    settings = darkroom.settings
+
+    def tell(url: str) -> None:
+        on_ready(url)
+        answer(f"Darkroom serves {settings.data} on {url}")
+        sys.stdout.flush()
+
+    opened = Gateway(darkroom)
+    try:
+        serve_http(opened, settings.host, settings.port, tell)
+    finally:
+        opened.close()
 
 
 def catch_up(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001

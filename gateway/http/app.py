@@ -128,7 +128,7 @@ async def _settle(work: Work, left: list[PendingSignUp]) -> None:
 async def _answered(request: Request, gateway: Gateway, work: Work, handler: Handler, access: Access) -> Response:
     call = Call(request, gateway, work)
     try:
-        call.admit(access)
+        await call.admit(access)
         response = await handler(call)
     except Pending as pending:
         response = _pending(call, pending)

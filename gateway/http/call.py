@@ -7,7 +7,7 @@ gave: the log's order decides, and the gateway only reports.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -24,9 +24,11 @@ from darkroom.gateway.readers import NotThere
 from darkroom.projections import people
 from darkroom.projections.reading import Behind, Reading
 from darkroom.projections.routing import ID_MASK, shard_of
+from darkroom.projections.store import StoreError
 
 KEY_CHARACTERS_MAX = 255
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
@@ -54,13 +56,14 @@ class Call:
         self._min_position = 0
         self._written: tuple[int, frozenset[int], bool] | None = None
 
-    def admit(self, access: Access) -> None:
+    async def admit(self, access: Access) -> None:
         """Find out who calls; Refused 401 or 403 where they may not."""
         self._min_position = self.query.position("min_position")
         header = self.request.headers.get("authorization")
         if header is not None:
             scheme, _, token = header.partition(" ")
-            self.grant = self.gateway.credentials.resolve(token.strip()) if scheme.lower() == "bearer" else None
+            if scheme.lower() == "bearer":
+                self.grant = await self.look_up(self.gateway.credentials.resolve, token.strip())
             if self.grant is None:
                 raise Refused(401, "the access token is invalid")
         if self.grant is None:
@@ -114,6 +117,10 @@ class Call:
             return form_fields(body), {}
         raise Refused(415, "the body must be JSON or a form", "Content-Type")
 
+    async def look_up(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What one short look-up says, in credentials or uploads."""
+        return await self.gateway.readers.ask(lambda: question(*args, **kwargs))
+
     async def ask(self, answer: Callable[[Reading], T]) -> T:
         """`answer` of a reading at `min_position` or later; it must be short, for it holds up everybody else."""
         value, self.position, self.lagging = await self.gateway.readers.read_async(
@@ -152,7 +159,8 @@ class Call:
 
         try:
             value, _, self.lagging = await self.gateway.readers.read_async(self._noted(decided))
-        except NotThere:
+        except (NotThere, StoreError):
+            # It is in the log, whatever keeps its outcome from being read.
             raise Pending(position, repeatable=repeatable) from None
         return value
 

@@ -16,7 +16,7 @@ from darkroom.gateway.readers import NotThere
 from darkroom.gateway.sign_up import NameTaken
 from darkroom.gateway.turns import TooBusy
 from darkroom.gateway.uploads import UploadsFull, UploadsUnusable
-from darkroom.projections.store import SnapshotExpired, StoreBusy
+from darkroom.projections.store import StoreError
 
 RETRY_AFTER_S = "1"
 
@@ -73,8 +73,7 @@ def not_found(what: str, field: str | None = None) -> Refused:
 
 _STATUSES: dict[type[Exception], int] = {
     NotThere: 503,
-    SnapshotExpired: 503,
-    StoreBusy: 503,
+    StoreError: 503,
     LogFull: 507,
     LogBusy: 503,
     LogStopped: 503,

@@ -7,12 +7,11 @@ those that chose the page, and then the page is chosen again.
 from collections.abc import Callable, Iterable, Sequence
 
 from darkroom.gateway.http.entities import Entry, Gathered, Json, account, status
-from darkroom.projections import engagement, pages, people, timelines
+from darkroom.projections import engagement, people, timelines
 from darkroom.projections.engagement import CommentRow
 from darkroom.projections.reading import Reading
-from darkroom.projections.social_graph import relationship
-from darkroom.projections.store import Snapshot
-from darkroom.projections.tables import BLOCKS
+from darkroom.projections.social_graph import kept_apart, relationship
+from darkroom.projections.views import View
 
 
 def entry_of_post(post: int, row: bytes) -> Entry:
@@ -34,8 +33,8 @@ def posts(reading: Reading, wanted: Sequence[tuple[int, int, bytes | None]]) -> 
     by_author: dict[int, list[int]] = {}
     for post, author in missing.items():
         by_author.setdefault(author, []).append(post)
-    for snapshot, authors in reading.grouped(by_author):
-        rows |= timelines.rows(snapshot, [post for author in authors for post in by_author[author]])
+    for view, authors in reading.grouped(by_author):
+        rows |= timelines.rows(view, [post for author in authors for post in by_author[author]])
     return [entry_of_post(post, rows[post]) for post, _, _ in wanted if post in rows]
 
 
@@ -50,21 +49,21 @@ def gather(reading: Reading, viewer: int | None, origin: str, entries: Sequence[
     for entry in entries:
         if entry.is_post:
             by_author.setdefault(entry.user, []).append(entry.id)
-    for snapshot, authors in reading.grouped(by_author):
-        _gather_engagement(snapshot, gathered, viewer, [post for author in authors for post in by_author[author]])
+    for view, authors in reading.grouped(by_author):
+        _gather_engagement(view, gathered, viewer, [post for author in authors for post in by_author[author]])
     return gathered
 
 
-def _gather_engagement(snapshot: Snapshot, gathered: Gathered, viewer: int | None, of: list[int]) -> None:
-    gathered.post_counters |= engagement.counters_of_posts(snapshot, of)
+def _gather_engagement(view: View, gathered: Gathered, viewer: int | None, of: list[int]) -> None:
+    gathered.post_counters |= engagement.counters_of_posts(view, of)
     if viewer is not None:
-        liked = (post for post in of if gathered.post_counters[post].likes)
-        gathered.favourited.update(post for post in liked if engagement.likes(snapshot, post, viewer))
+        liked = [post for post in of if gathered.post_counters[post].likes]
+        gathered.favourited |= engagement.liked_among(view, liked, viewer)
 
 
 def _count_people(reading: Reading, gathered: Gathered, users: Iterable[int]) -> None:
-    for snapshot, members in reading.grouped(users):
-        gathered.user_counters |= engagement.counters_of_users(snapshot, members)
+    for view, members in reading.grouped(users):
+        gathered.user_counters |= engagement.counters_of_users(view, members)
 
 
 def statuses(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> list[Json]:
@@ -88,7 +87,7 @@ def gather_people(reading: Reading, origin: str, users: Sequence[int]) -> Gather
 def settled(reading: Reading, choose: Callable[[], list[Json]]) -> list[Json]:
     """What `choose` returns once none of it lies above the position that it is answered at.
 
-    Snapshots do not move and the position can only fall, so it ends when every shard has been touched.
+    A view's position does not move and the answer's can only fall, so it ends when every shard has been touched.
     """
     while True:
         chosen = choose()
@@ -100,12 +99,7 @@ def hidden_people(reading: Reading, viewer: int | None, others: Iterable[int]) -
     """Those of the others with whom a block stands, whoever set it: the viewer does not see what they do."""
     if viewer is None:
         return set()
-    own = reading.of(viewer)
-    return {
-        other
-        for other in others
-        if pages.find(own, BLOCKS, viewer, other) is not None or pages.find(own, BLOCKS, other, viewer) is not None
-    }
+    return kept_apart(reading.of(viewer), viewer, list(others))
 
 
 def may_see(reading: Reading, viewer: int | None, author: int) -> bool:

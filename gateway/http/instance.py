@@ -100,14 +100,16 @@ async def authorization_server(call: Call) -> Response:  # noqa: ARG001
 
 async def health(call: Call) -> Response:
     """Whether the log can be read."""
-    call.gateway.log.head()
+    await call.look_up(call.gateway.log.head)
     return PlainTextResponse("OK")
 
 
 async def status(call: Call) -> Response:
     """How far the log is, and each shard behind it."""
-    positions = call.gateway.readers.positions()
-    head = max(call.gateway.log.head(), *positions, 0)  # shards were asked first, and may have moved since
+    positions = await call.look_up(call.gateway.readers.positions)
+    head = max(
+        await call.look_up(call.gateway.log.head), *positions, 0
+    )  # shards were asked first, and may have moved since
     shards: list[Json] = [
         {"shard": shard, "position": str(position), "lag": head - position} for shard, position in enumerate(positions)
     ]

@@ -40,7 +40,7 @@ async def upload(call: Call) -> Response:
 
 async def show(call: Call) -> Response:
     """An upload of one's own that is still remembered."""
-    found = call.gateway.uploads.find(call.user, [_upload_id(call)])
+    found = await call.look_up(call.gateway.uploads.find, call.user, [_upload_id(call)])
     if not found:
         raise not_found("upload", "id")
     return call.json(attachment_of_upload(found[0], call.origin))

@@ -65,7 +65,7 @@ async def _publish(call: Call, draft: Draft) -> Response:
     event = PostPublished(
         author=call.user,
         caption=personal(draft.text),
-        media=_media(call, draft.media_ids),
+        media=await _media(call, draft.media_ids),
         tags=tuple(tags_of(draft.text)),
         mentions=tuple(mentions),
         key=draft.key,
@@ -79,8 +79,8 @@ async def _publish(call: Call, draft: Draft) -> Response:
     return call.json(await call.outcome(answer))
 
 
-def _media(call: Call, media_ids: list[int]) -> tuple[Medium, ...]:
-    uploads = call.gateway.uploads.find(call.user, media_ids)
+async def _media(call: Call, media_ids: list[int]) -> tuple[Medium, ...]:
+    uploads = await call.look_up(call.gateway.uploads.find, call.user, media_ids)
     if len(uploads) != len(media_ids):
         missing = set(media_ids) - {upload.id for upload in uploads}
         raise invalid("media_ids", f"names {min(missing)}, which is none of your uploads")

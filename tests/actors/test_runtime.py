@@ -33,9 +33,10 @@ from darkroom.events.facts import Recorded
 from darkroom.events.log_adapters import lmdb as lmdb_logs
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.readers import Readers
+from darkroom.gateway.shard_wiring import EmbeddedShards
 from darkroom.projections import home_feed
 from darkroom.projections.fold import fold
-from darkroom.projections.generations import generation_path, open_serving, read_pointer, shard_path
+from darkroom.projections.generations import FolderGenerations, generation_path, open_serving, read_pointer, shard_path
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings, ShardState
@@ -120,10 +121,21 @@ class House:
         self.batch = batch
         self.log = LmdbEventLog(self.directory.log)
         self.supervisor = self.supervise(shards)
-        self.readers = Readers(self.generations, self.log, wait_ms=int(1000 * DEADLINE_S), max_lag_ms=None)
+        self.readers = Readers(
+            FolderGenerations(self.generations), self.log, wait_ms=int(1000 * DEADLINE_S), max_lag_ms=None
+        )
 
     def supervise(self, shards: int | None = None) -> Supervisor:
-        return Supervisor(self.directory, self.log, self.runtime, FOLD_SETTINGS, batch_events=self.batch, shards=shards)
+        return Supervisor(
+            self.directory,
+            self.log,
+            self.runtime,
+            EmbeddedShards(self.directory.log),
+            FolderGenerations(self.generations),
+            FOLD_SETTINGS,
+            batch_events=self.batch,
+            shards=shards,
+        )
 
     def append(self, number: int | None = None) -> int:
         """Append the chronicle's next records, all of them by default; the position they end at."""
@@ -531,7 +543,7 @@ def test_a_switch_that_fails_has_the_old_generation_go_on(inline_house: House, m
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(supervisors, "write_pointer", fail)
+    monkeypatch.setattr(FolderGenerations, "serve", fail)
     with pytest.raises(OSError, match="No space left"):
         house.supervisor.rebuild(3)
     assert read_pointer(house.generations).generation == 1
@@ -581,7 +593,7 @@ def test_a_long_storm_of_kills_changes_nothing(tmp_path: Path, ray_cluster: RayR
 
 
 def spec(house: House, shard: int = 0) -> ShardSpec:
-    return ShardSpec(house.directory.log, house.generations, 1, shard, 2, FOLD_SETTINGS, house.batch)
+    return ShardSpec(EmbeddedShards(house.directory.log), house.generations, 1, shard, 2, FOLD_SETTINGS, house.batch)
 
 
 @pytest.fixture

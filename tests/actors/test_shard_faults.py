@@ -381,8 +381,8 @@ def test_rows_expire_in_log_time_whatever_the_wall_clock_says_and_never_come_bac
     horizons = []
     while world.step(0, 1):
         world.restart(0)
-        with Reading(world.stores) as reading:
-            horizons.append(home_feed._expired(reading.of(2)))
+        with Reading(world.views) as reading:
+            horizons.append(reading.of(2).expired())
             page = [entry.post for entry in home_feed.page(reading, 2, limit=20)]
         # Pulled or pushed, the feed holds them all.
         assert page == list(range(reading.position, 3, -1))
@@ -521,5 +521,5 @@ def test_a_users_shard_is_the_one_that_knows_them() -> None:
             with world.stores[shard].snapshot() as snapshot:
                 found = snapshot.get("profiles", user.to_bytes(8, "big"))
             assert (found is not None) == (shard == shard_of(user, 3))
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         assert people.user_named(reading, "user3") == 4

@@ -110,9 +110,18 @@ def exported(data: Path, *options: str) -> list[dict[str, Any]]:
 @contextmanager
 def served(data: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A server on the directory with its URL, killed at the end if it still runs."""
-    command = [*COMMAND, "serve", "--runtime", "inline", "--port", "0", *options, "--data", str(data)]
+    with listening("serve", "--runtime", "inline", *options, data=data) as server:
+        yield server
+
+
+@contextmanager
+def listening(
+    name: str, *options: str, data: Path, settings: dict[str, str] | None = None
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A command that serves HTTP, with its URL, killed at the end if it still runs."""
+    command = [*COMMAND, name, "--port", "0", *options, "--data", str(data)]
     with (data.parent / "serve-errors").open("a+") as errors:
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment())
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(settings))
         assert server.stdout is not None
         try:
             first = server.stdout.readline()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from histories import seeded_history
 
@@ -20,7 +21,19 @@ from darkroom.events.data_directory import DataDirectory, WorkLock
 from darkroom.events.json_lines import format_line
 from darkroom.gateway.main import build_parser, main
 
-from .commands_run import COMMAND, darkroom, done, environment, filled, lines, refused, registered, served, views
+from .commands_run import (
+    COMMAND,
+    darkroom,
+    done,
+    environment,
+    filled,
+    lines,
+    listening,
+    refused,
+    registered,
+    served,
+    views,
+)
 
 POST: dict[str, Any] = {"type": "PostPublished", "author": 1, "caption": ""}
 
@@ -222,6 +235,21 @@ def test_a_rebuild_beside_a_server_is_done_by_the_server(server: tuple[Path, int
     assert pointer(data) == {"generation": generation + 1, "shards": 3, "highest": generation + 1}
     assert json.loads(done("counters", "user", "bo", "--json", data=data))["id"] == "2"
     assert list((data / "requests").iterdir()) == []
+
+
+def test_another_gateway_beside_a_server_serves_the_same_and_takes_writes(server: tuple[Path, int, str]) -> None:
+    data, _, url = server
+    with listening("gateway", data=data) as (process, other):
+        person = {"username": "cy", "password": "correct horse battery"}
+        signed_up = httpx.post(f"{url}/api/v1/accounts", json=person, timeout=30)
+        token = {"Authorization": f"Bearer {signed_up.json()['access_token']}"}
+        said = httpx.post(f"{other}/api/v1/statuses", json={"status": "from the other"}, headers=token, timeout=30)
+        assert said.status_code == 200, said.text
+        position = said.headers["darkroom-position"]
+        home = httpx.get(f"{url}/api/v1/timelines/home?min_position={position}", headers=token, timeout=30).json()
+        assert [status["id"] for status in home] == [said.json()["id"]]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
 
 
 def test_a_server_that_is_told_to_stop_does_so_and_gives_the_directory_back(data: Path) -> None:

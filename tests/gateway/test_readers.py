@@ -11,7 +11,7 @@ from darkroom.events.facts import Event, PostLiked, UserRegistered, personal
 from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.gateway.readers import Readers
 from darkroom.gateway.writes import Writer
-from darkroom.projections.generations import Generation, Pointer, write_pointer
+from darkroom.projections.generations import FolderGenerations, Generation, Pointer, write_pointer
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings
@@ -30,7 +30,7 @@ class Small:
         self.generation = Generation(folder, 1, 2, create=True)
         write_pointer(folder, Pointer(1, 2, 1))
         self.shards = [Shard(self.log, store, FoldSettings()) for store in self.generation.stores]
-        self.readers = Readers(folder, self.log, max_lag_ms=1000, clock=clock)
+        self.readers = Readers(FolderGenerations(folder), self.log, max_lag_ms=1000, clock=clock)
 
     def lagging(self) -> set[int]:
         def touch_all(reading: Reading) -> set[int]:

@@ -13,6 +13,7 @@ from darkroom.projections.feed_rows import FeedRows
 from darkroom.projections.pages import page_key
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, routed
 from darkroom.projections.store import Checkpoint, Identity
+from darkroom.projections.store_views import SnapshotView
 from darkroom.projections.stores.memory import MemoryShardStore, MemorySnapshot
 from darkroom.projections.tables import FEEDS
 
@@ -120,7 +121,7 @@ def test_rows_answer_for_everything_above_the_horizon_which_never_falls(
                 delivered[user].append(word)
         for user, words in delivered.items():
             horizon, head = feed_rows.head(feeds.snapshot(), user)
-            kept = feed_rows.newest(feeds.snapshot(), user, head, below=ID_MASK, limit=10**6)
+            kept = feed_rows.newest(SnapshotView(feeds.snapshot()), user, head, below=ID_MASK, limit=10**6)
             assert kept == words[::-1][: len(kept)], "the newest rows are kept, in order"
             assert len(kept) <= limit
             # A sealed page is dropped as one, so a feed may hold that much less than the limit.
@@ -146,7 +147,7 @@ def test_another_row_limit_holds_from_the_next_row_on_and_leaves_the_horizon(
         now, head = feed_rows.head(feeds.snapshot(), FEED)
         assert now >= horizon
         horizon = now
-        kept = feed_rows.newest(feeds.snapshot(), FEED, head, below=ID_MASK, limit=10**6)
+        kept = feed_rows.newest(SnapshotView(feeds.snapshot()), FEED, head, below=ID_MASK, limit=10**6)
         assert not kept or kept[-1] >> ROUTE_BITS > horizon
         if any(FEED in users for users in batch.values()):
             assert len(kept) <= feeds.limit
@@ -164,14 +165,14 @@ def test_rows_are_read_from_either_end_by_every_bound(
     snapshot = feeds.snapshot()
     for user in (FEED, 6, 99):
         head = feed_rows.head(snapshot, user)[1]
-        rows = feed_rows.newest(snapshot, user, head, below=ID_MASK, limit=10**6)
+        rows = feed_rows.newest(SnapshotView(snapshot), user, head, below=ID_MASK, limit=10**6)
         below = [word for word in rows if word >> ROUTE_BITS < bound]
         above = [word for word in rows[::-1] if word >> ROUTE_BITS > bound]
-        assert feed_rows.newest(snapshot, user, head, below=bound, limit=wanted) == below[:wanted]
-        assert feed_rows.oldest(snapshot, user, head, above=bound, limit=wanted) == above[:wanted]
-        assert feed_rows.oldest(snapshot, user, head, above=0, limit=10**6) == rows[::-1]
-        assert feed_rows.newest(snapshot, user, head, below=ID_MASK + 1, limit=wanted) == rows[:wanted]
-        assert feed_rows.oldest(snapshot, user, head, above=ID_MASK, limit=wanted) == []
+        assert feed_rows.newest(SnapshotView(snapshot), user, head, below=bound, limit=wanted) == below[:wanted]
+        assert feed_rows.oldest(SnapshotView(snapshot), user, head, above=bound, limit=wanted) == above[:wanted]
+        assert feed_rows.oldest(SnapshotView(snapshot), user, head, above=0, limit=10**6) == rows[::-1]
+        assert feed_rows.newest(SnapshotView(snapshot), user, head, below=ID_MASK + 1, limit=wanted) == rows[:wanted]
+        assert feed_rows.oldest(SnapshotView(snapshot), user, head, above=ID_MASK, limit=wanted) == []
 
 
 def test_a_forgotten_feed_leaves_nothing_and_others_stay() -> None:
@@ -184,7 +185,7 @@ def test_a_forgotten_feed_leaves_nothing_and_others_stay() -> None:
     snapshot = feeds.snapshot()
     assert snapshot.scan(FEEDS, page_key(FEED, 0), page_key(FEED + 1, 0), limit=9) == []
     head = feed_rows.head(snapshot, FEED + 1)[1]
-    assert len(feed_rows.newest(snapshot, FEED + 1, head, below=ID_MASK, limit=10**6)) == 400
+    assert len(feed_rows.newest(SnapshotView(snapshot), FEED + 1, head, below=ID_MASK, limit=10**6)) == 400
 
 
 def test_a_delivery_into_a_short_feed_writes_one_row() -> None:
@@ -208,5 +209,5 @@ def test_sealed_pages_that_have_outlived_the_time_to_live_are_dropped_when_the_n
             feeds.commit()
         snapshot = feeds.snapshot()
         head = feed_rows.head(snapshot, FEED)[1]
-        kept = feed_rows.newest(snapshot, FEED, head, below=ID_MASK, limit=10**6)
+        kept = feed_rows.newest(SnapshotView(snapshot), FEED, head, below=ID_MASK, limit=10**6)
         assert [word >> 16 for word in kept] == list(range(1000, 448, -1)), "pages of 64, dropped when wholly expired"

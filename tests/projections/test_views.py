@@ -117,42 +117,42 @@ def play(request: pytest.FixtureRequest) -> Play:
 
 
 def feed(world: World, user: int, limit: int = MANY) -> list[int]:
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         return [entry.post for entry in home_feed.page(reading, user, limit=limit)]
 
 
 def ids(world: World, query: Callable[..., list[int]], user: int) -> list[int]:
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         return query(reading, user, limit=MANY)
 
 
 def received(world: World, user: int) -> list[tuple[int, str, int]]:
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         return [(row.position, row.kind, row.actor) for row in activity.received_by(reading, user, limit=MANY)]
 
 
 def done(world: World, user: int) -> list[tuple[int, str, int]]:
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         return [(row.position, row.kind, row.object) for row in activity.done_by(reading, user, limit=MANY)]
 
 
 def counters(world: World, user: int) -> tuple[int, int, int]:
     """Followers, following, posts."""
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         found = engagement.user_counters(reading.of(user), user)
         return found.followers, found.following, found.posts
 
 
 def post_counters(world: World, post: int, author: int) -> tuple[int, int]:
     """Likes, comments."""
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         found = engagement.post_counters(reading.of(author), post)
         return found.likes, found.comments
 
 
 def thread(world: World, post: int, author: int) -> list[tuple[int, bool]]:
     """(comment, whether it is more than a tombstone), oldest first."""
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         entries = engagement.thread(reading.of(author), post)
         return [(entry.comment, entry.event is not None) for entry in entries]
 
@@ -183,7 +183,7 @@ def test_a_block_removes_follows_both_ways_and_voids_new_ones_while_it_stands(pl
     world = play([follow(ANN, BOB), follow(BOB, ANN)], [block(ANN, BOB), follow(BOB, ANN), follow(ANN, BOB)])
     assert ids(world, social_graph.followers, ANN) == ids(world, social_graph.followers, BOB) == []
     assert ids(world, social_graph.blocked_users, ANN) == [BOB]
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         assert social_graph.relationship(reading, BOB, ANN).blocked_by
 
 
@@ -220,14 +220,14 @@ def test_a_key_is_taken_once_even_after_its_post_was_deleted(play: Play) -> None
     world = play(given, [post(ANN, key="k"), post(ANN, key="l"), post(BOB, key="k")])
     assert ids(world, timelines.timeline, ANN) == [9]
     assert ids(world, timelines.timeline, BOB) == [10]
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         assert timelines.post_of_key(reading, ANN, "k") == 6
 
 
 def test_a_deleted_post_takes_its_likes_and_comments_along(play: Play) -> None:
     given = [post(ANN), like(BOB, 6, ANN), comment(CYN, 6, ANN), comment(DAN, 6, ANN, reply=(8, CYN))]
     world = play(given, [PostDeleted(author=ANN, post=6), like(DAN, 6, ANN)])
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         assert timelines.find_post(reading, 6) is None
     assert (done(world, BOB), done(world, CYN), done(world, DAN), received(world, ANN)) == ([], [], [], [])
 
@@ -360,7 +360,7 @@ def test_a_comments_key_is_taken_once_a_post_and_person(play: Play) -> None:
 def test_the_posts_of_one_on_which_another_has_commented_are_found(play: Play) -> None:
     given = [post(ANN), post(ANN), post(BOB), comment(CYN, 6, ANN), comment(CYN, 7, ANN), comment(CYN, 8, BOB)]
     world = play(given, [uncomment(CYN, 9, 6, ANN)])
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         assert engagement.commented_posts(reading, ANN, CYN) == [7]
         assert engagement.commented_posts(reading, BOB, CYN) == [8]
 
@@ -413,7 +413,7 @@ def test_who_replies_tells_the_one_replied_to(play: Play) -> None:
 def test_a_name_is_the_first_claimants_for_ever(play: Play) -> None:
     again = UserRegistered(username=personal("ANN"), display_name=personal("another"), claim="c" * 64)
     world = play(when=[again, UserDeleted(user=ANN), again])
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         assert people.holder_of_name(reading, "Ann") == ANN
         assert people.user_named(reading, "ann") is None
         assert people.profiles(reading, [6, 8, ANN]).keys() == {6, 8}
@@ -425,7 +425,7 @@ def test_a_profile_keeps_what_a_change_leaves_out(play: Play) -> None:
     given: list[Event] = [ProfileChanged(user=ANN, bio=personal("old"), avatar="ab" * 32)]
     when: list[Event] = [ProfileChanged(user=ANN, display_name=personal("Ann")), ProfileChanged(user=99)]
     world = play(given, when)
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         profile = people.profiles(reading, [ANN])[ANN]
     assert (profile.username, profile.display_name, profile.bio, profile.avatar) == ("ann", "Ann", "old", "ab" * 32)
     assert profile.registered_ms == START_MS
@@ -438,7 +438,7 @@ def test_deleting_a_user_deletes_all_they_did(play: Play) -> None:
     assert thread(world, 6, ANN) == [(9, False), (12, True)]
     assert received(world, ANN) == [(12, "comment", CYN)]
     assert done(world, ANN) == [(6, "post", 6)]
-    with Reading(world.stores) as reading:
+    with Reading(world.views) as reading:
         assert not people.is_live(reading, BOB)
         assert timelines.find_post(reading, 7) is None
         assert timelines.find_post(reading, 14) is None
@@ -454,5 +454,5 @@ def test_a_like_that_names_another_author_of_the_same_route_does_not_hide_the_va
     for shards in (1, 2, 3):
         world = World(history, shards, FoldSettings())
         world.catch_up(100_000)
-        with Reading(world.stores) as reading:
+        with Reading(world.views) as reading:
             assert [row.kind for row in activity.done_by(reading, 1, limit=MANY)] == ["like"]

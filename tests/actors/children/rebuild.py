@@ -10,6 +10,8 @@ from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
 from darkroom.events.data_directory import DataDirectory, WorkLock
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
+from darkroom.gateway.shard_wiring import EmbeddedShards
+from darkroom.projections.generations import FolderGenerations
 from darkroom.projections.shard_state import FoldSettings
 
 
@@ -17,7 +19,15 @@ def main(path: Path) -> None:
     directory = DataDirectory(path, create=False)
     lock = WorkLock(directory, "rebuild")
     log = LmdbEventLog(directory.log, create=False)
-    supervisor = Supervisor(directory, log, InlineRuntime(), FoldSettings(), batch_events=1)
+    supervisor = Supervisor(
+        directory,
+        log,
+        InlineRuntime(),
+        EmbeddedShards(directory.log),
+        FolderGenerations(directory.generations),
+        FoldSettings(),
+        batch_events=1,
+    )
     supervisor.start()
 
     def on_the_way(folded: int, total: int) -> None:

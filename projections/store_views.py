@@ -1,0 +1,127 @@
+"""Views of a shard whose store is at hand: each is one snapshot, so it answers at exactly its checkpoint."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from darkroom.projections import bitmaps, feed_rows, pages
+from darkroom.projections.pages import KEY_MAX
+from darkroom.projections.routing import Ids
+from darkroom.projections.shard_state import HORIZON_KEY
+from darkroom.projections.store import Checkpoint, ShardStore, Snapshot
+from darkroom.projections.tables import COMMENT, COMMENTED, FOLLOW, FOLLOWING, LIKE, LIKED, LIVE, META, POST, TIMELINES
+from darkroom.projections.views import Deed, Entry, FeedHead, View
+
+
+class StoreViews:
+    """See `ShardViews`."""
+
+    def __init__(self, store: ShardStore) -> None:
+        self.store = store
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        with self.store.snapshot() as snapshot:
+            yield SnapshotView(snapshot)
+
+    def checkpoint(self) -> Checkpoint:
+        return self.store.checkpoint()
+
+
+class SnapshotView:
+    """See `View`."""
+
+    __slots__ = ("_snapshot",)
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self._snapshot.checkpoint
+
+    def sizes(self, table: str, owners: Sequence[int]) -> dict[int, int]:
+        return pages.sizes(self._snapshot, table, owners)
+
+    def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
+        return [pages.find(self._snapshot, table, owner, key) for owner, key in entries]
+
+    def columns(self, table: str, owner: int) -> Ids:
+        return pages.columns(self._snapshot, table, owner)
+
+    def newest(self, table: str, owner: int, *, below: int = KEY_MAX, above: int = 0, limit: int) -> list[Entry]:
+        return pages.newest(self._snapshot, table, owner, below=below, above=above, limit=limit)
+
+    def oldest(self, table: str, owner: int, *, above: int = 0, below: int = KEY_MAX, limit: int) -> list[Entry]:
+        return pages.oldest(self._snapshot, table, owner, above=above, below=below, limit=limit)
+
+    def newest_among(
+        self, table: str, bounds: Sequence[tuple[int, int]], *, above: int, limit: int
+    ) -> tuple[list[tuple[int, int]], int]:
+        # One after another, for what one owner has spares reading the next ones as deep (docs/decisions/0004).
+        found: list[tuple[int, int]] = []
+        for owner, below in bounds:
+            entries = pages.newest(self._snapshot, table, owner, below=below, above=above, limit=limit)
+            if len(entries) == limit:
+                above = max(above, entries[-1][0] - 1)
+            found += [(entry[0], owner) for entry in entries]
+        return [entry for entry in found if entry[0] > above], above
+
+    def oldest_among(
+        self, table: str, bounds: Sequence[tuple[int, int]], *, above: int, limit: int
+    ) -> tuple[list[tuple[int, int]], int]:
+        found: list[tuple[int, int]] = []
+        highest = KEY_MAX
+        for owner, below in bounds:
+            stop = below if below <= highest else highest + 1
+            entries = pages.oldest(self._snapshot, table, owner, above=above, below=stop, limit=limit)
+            if len(entries) == limit:
+                highest = min(highest, entries[-1][0])
+            found += [(entry[0], owner) for entry in entries]
+        return [entry for entry in found if entry[0] <= highest], highest
+
+    def row(self, table: str, key: bytes) -> bytes | None:
+        return self._snapshot.get(table, key)
+
+    def rows(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return self._snapshot.get_many(table, keys)
+
+    def live(self, users: Sequence[int]) -> list[bool]:
+        return [bitmaps.contains(self._snapshot, LIVE, user) for user in users]
+
+    def deeds(self, user: int, *, below: int, limit: int) -> list[Deed]:
+        """Read from the user's own posts, likes, comments and follows: likes and follows do not lie by time."""
+        (posts,) = self.columns(TIMELINES, user)
+        comments, commented, comment_owners = self.columns(COMMENTED, user)
+        _, liked, liked_owners, likes = self.columns(LIKED, user)
+        followed, follows = self.columns(FOLLOWING, user)
+        done = np.concatenate(
+            [
+                _deeds(posts, POST, posts, np.full_like(posts, user)),
+                _deeds(comments, COMMENT, commented, comment_owners),
+                _deeds(likes, LIKE, liked, liked_owners),
+                _deeds(follows, FOLLOW, followed, followed),
+            ],
+            axis=1,
+        )
+        done = done[:, done[0] < np.uint64(min(below, KEY_MAX))]
+        newest = np.argsort(done[0])[::-1][:limit]
+        return [Deed(*deed) for deed in done[:, newest].T.tolist()]
+
+    def feed_head(self, user: int) -> FeedHead:
+        return feed_rows.head(self._snapshot, user)
+
+    def sealed_below(self, user: int, word: int) -> Iterator[bytes]:
+        return feed_rows.sealed_below(self._snapshot, user, word)
+
+    def sealed_from(self, user: int, word: int) -> Iterator[bytes]:
+        return feed_rows.sealed_from(self._snapshot, user, word)
+
+    def expired(self) -> int:
+        data = self._snapshot.get(META, HORIZON_KEY)
+        return 0 if data is None else int.from_bytes(data, "big")
+
+
+def _deeds(positions: Ids, kind: int, objects: Ids, owners: Ids) -> Ids:
+    return np.array([positions, np.full_like(positions, kind), objects, owners])
