@@ -1,7 +1,7 @@
 """Who may sign in, and with which token. Secrets are never events, so they are kept here, and only as hashes.
 
 Sign-up begins before the log knows of it: a pending credential is stored under a claim, UserRegistered carries that
-claim, and once the log has given a user id the two are bound. What a crash leaves pending is settled at start-up.
+claim, and once the log has given a user id the two are bound. What a crash leaves pending is settled later.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class CredentialsFull(CredentialsError):
 
 
 class CredentialsUnusable(CredentialsError):
-    """The stored credentials cannot be opened, read or written; the message names the file."""
+    """The stored credentials cannot be opened, read or written; the message names where they are."""
 
 
 class SignUp(NamedTuple):
@@ -151,7 +151,7 @@ class Credentials:
         self._store.bind(claim, user)
 
     def pending(self) -> list[Pending]:
-        """What start-up must settle by what the log says: bind it or discard it."""
+        """What must be settled by what the log says, if nobody is at work on it: bound or discarded."""
         return self._store.pending()
 
     def discard(self, claim: str) -> None:

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from darkroom.events.clock import system_clock
 from darkroom.events.facts import UserDeleted, UserRegistered, personal
 from darkroom.events.log import LogBusy, LogFull
 from darkroom.gateway.composition import Gateway
-from darkroom.gateway.credentials import Pending
 from darkroom.gateway.readers import NotThere
 from darkroom.projections import people
 
 THREADS = 36  # two hash at once and 32 may wait for their turn; the next must reach the queue to be told so
 RETRY_S = 0.25
+IN_FLIGHT_S = 60
+"""No sign-up takes so long: each of its steps has a deadline of seconds."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,16 +91,14 @@ class SignUps:
         await self.run(gateway.credentials.discard, claim)
         return False
 
-    async def left_pending(self) -> list[Pending]:
-        """What an earlier run left behind; to be asked before the first sign-up of this one.
+    async def settle_left(self) -> None:
+        """Finish what a crash left behind, here or in another gateway, once the shards know all that the log holds.
 
-        Only one process serves a directory, so whatever is pending when it starts is nobody's work any more.
+        What began only just may be some gateway's work still, and is left for the next time.
         """
-        return await self.run(self._gateway.credentials.pending)
-
-    async def settle(self, left: list[Pending]) -> None:
-        """Finish those, once the shards know all that the log holds now."""
-        head = self._gateway.log.head()
+        before_ms = system_clock() - 1000 * IN_FLIGHT_S
+        left = [one for one in await self.run(self._gateway.credentials.pending) if one.begun_ms <= before_ms]
+        head = await self.run(self._gateway.log.head) if left else 0
         for pending in left:
             await self._settle(pending.claim, pending.username, head)
 

@@ -14,19 +14,22 @@ Changes = Mapping[str, Sequence[tuple[bytes, bytes | None]]]
 
 
 class StoreError(Exception):
-    """The store could not do what was asked; nothing of it was stored."""
+    """The store could not do what was asked."""
 
 
 class Superseded(StoreError):
-    """Somebody else has committed: the stored position is not the expected one. This incarnation must stop."""
+    """Somebody else has committed: the stored position is not the expected one. This incarnation must stop.
+
+    Nothing was stored.
+    """
 
 
 class StoreFull(StoreError):
-    """No room for the commit. It may be tried again when there is room."""
+    """No room for the commit, of which nothing was stored. It may be tried again when there is room."""
 
 
 class StoreBusy(StoreError):
-    """The write lock is held for too long (the message names its holder). It may be tried again."""
+    """Too many wait, or the write lock is held for too long (the message names its holder). It may be tried again."""
 
 
 class SnapshotExpired(StoreError):

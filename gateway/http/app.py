@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from darkroom.gateway.composition import Gateway
-from darkroom.gateway.credentials import Pending as PendingSignUp
 from darkroom.gateway.http import accounts, activity, instance, media, oauth, posting, statuses, timelines
 from darkroom.gateway.http.call import Access, Call
 from darkroom.gateway.http.errors import Pending, Refused, refusal_of
@@ -78,6 +77,8 @@ ROUTES: list[tuple[str, str, Access, Handler]] = [
     ("POST", "/api/darkroom/v1/account/delete", WRITE_ACCOUNT, accounts.delete_account),
 ]
 
+SETTLE_EVERY_S = 60.0
+
 logger = logging.getLogger("darkroom.http")
 
 
@@ -92,7 +93,7 @@ def build_app(gateway: Gateway, limits: Limits | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
-        settling = asyncio.create_task(_settle(work, await work.sign_ups.left_pending()))
+        settling = asyncio.create_task(_settle(work))
         try:
             yield
         finally:
@@ -118,11 +119,13 @@ def build_app(gateway: Gateway, limits: Limits | None = None) -> Starlette:
     return app
 
 
-async def _settle(work: Work, left: list[PendingSignUp]) -> None:
-    try:
-        await work.sign_ups.settle(left)
-    except Exception:
-        logger.exception("sign-ups that an earlier run left pending could not be settled; they are at the next start")
+async def _settle(work: Work) -> None:
+    while True:
+        try:
+            await work.sign_ups.settle_left()
+        except Exception:
+            logger.exception("sign-ups that were left pending could not be settled; they are at the next look")
+        await asyncio.sleep(SETTLE_EVERY_S)
 
 
 async def _answered(request: Request, gateway: Gateway, work: Work, handler: Handler, access: Access) -> Response:

@@ -11,6 +11,7 @@ from typing import Any
 
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.events.data_directory import WorkLock
+from darkroom.gateway import sign_up
 from darkroom.gateway.composition import Darkroom, Gateway
 from darkroom.gateway.http.limits import Limits
 from darkroom.gateway.http.server import serve
@@ -19,6 +20,7 @@ from darkroom.gateway.settings import load_settings
 
 
 def main(data: Path, settings: dict[str, object], limits: dict[str, Any], idle: bool) -> None:
+    sign_up.IN_FLIGHT_S = 0  # nobody else serves the directory, and nobody here waits a minute
     loaded = load_settings({"data": data, **settings}, {}, None)
     with Darkroom(loaded, create=True, waits_for_lagging=False) as darkroom:
         lock = WorkLock(darkroom.directory, "test server")

@@ -15,9 +15,11 @@ from typing import Any
 
 import argon2
 import pytest
+from services.keyspaces import empty_tables, own_keyspace
+from services.services import Services
 
 from darkroom.gateway import credentials as credentials_module
-from darkroom.gateway import credentials_sqlite
+from darkroom.gateway import credentials_cassandra, credentials_sqlite, sqlite_file
 from darkroom.gateway.credentials import (
     SCOPES_MAX,
     TOKENS_PER_USER_MAX,
@@ -32,9 +34,11 @@ from darkroom.gateway.credentials import (
     UnknownClaim,
     UnknownUser,
 )
+from darkroom.gateway.credentials_cassandra import CassandraCredentialStore
 from darkroom.gateway.credentials_sqlite import FILE_NAME, SqliteCredentialStore
 from darkroom.gateway.passwords import DamagedHash, PasswordHashing
 from darkroom.gateway.turns import TooBusy
+from darkroom.projections.cassandra_session import CassandraSession
 
 PASSWORD = "correct horse battery"
 NO_CLAIM = "0" * 64
@@ -58,13 +62,30 @@ def clock() -> Hands:
     return Hands()
 
 
-@pytest.fixture(params=[SqliteCredentialStore], ids=["sqlite"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], CredentialStore]]:
+@pytest.fixture(scope="module")
+def keyspace(service: Services) -> Iterator[CassandraSession]:
+    with own_keyspace(service) as session:
+        CassandraCredentialStore(session)
+        yield session
+
+
+def in_sqlite(request: pytest.FixtureRequest) -> CredentialStore:
+    return SqliteCredentialStore(request.getfixturevalue("tmp_path") / "data")
+
+
+def in_cassandra(request: pytest.FixtureRequest) -> CredentialStore:
+    return CassandraCredentialStore(request.getfixturevalue("keyspace"))
+
+
+@pytest.fixture(params=[in_sqlite, pytest.param(in_cassandra, marks=pytest.mark.services)])
+def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[], CredentialStore]]:
     """Opens the same stored credentials each time, as another process or a restart would."""
     stores: list[CredentialStore] = []
+    if request.param is in_cassandra:
+        empty_tables(request.getfixturevalue("keyspace"))
 
     def opened() -> CredentialStore:
-        stores.append(request.param(tmp_path / "data"))
+        stores.append(request.param(request))
         return stores[-1]
 
     yield opened
@@ -135,7 +156,8 @@ def test_a_discarded_sign_up_is_forgotten_and_a_bound_one_cannot_be_discarded(cr
 
 
 def test_no_more_sign_ups_are_pending_than_may_be(credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials_sqlite, "PENDING_MAX", 2)
+    for adapter in (credentials_sqlite, credentials_cassandra):
+        monkeypatch.setattr(adapter, "PENDING_MAX", 2)
     first = credentials.begin("a", PASSWORD)
     credentials.begin("b", PASSWORD)
     with pytest.raises(TooManyPending, match="limit is 2"):
@@ -470,7 +492,7 @@ def test_no_secret_is_in_the_files_and_nothing_of_a_dropped_user_is(tmp_path: Pa
 
 def test_every_commit_is_synced_to_a_write_ahead_log(tmp_path: Path) -> None:
     store = SqliteCredentialStore(tmp_path)
-    values = [store._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    values = [store._file.writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert values == ["wal", 2]
     store.close()
 
@@ -558,8 +580,8 @@ def test_a_full_disk_stores_nothing_and_storing_goes_on_afterwards(tmp_path: Pat
     store = SqliteCredentialStore(tmp_path)
     credentials = Credentials(store, CHEAP)
     token = credentials.issue_token(signed_up(credentials), ["read"])
-    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
-    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = store._file.writer.execute("PRAGMA page_count").fetchone()
+    store._file.writer.execute(f"PRAGMA max_page_count = {pages}")
     begun = 0
 
     def begin_many() -> None:
@@ -572,7 +594,7 @@ def test_a_full_disk_stores_nothing_and_storing_goes_on_afterwards(tmp_path: Pat
         begin_many()
     assert len(credentials.pending()) == begun
     assert credentials.resolve(token)
-    store._writer.execute("PRAGMA max_page_count = 1000000")
+    store._file.writer.execute("PRAGMA max_page_count = 1000000")
     credentials.begin("one_more", PASSWORD)
     assert len(credentials.pending()) == begun + 1
     credentials.close()
@@ -581,7 +603,7 @@ def test_a_full_disk_stores_nothing_and_storing_goes_on_afterwards(tmp_path: Pat
 def test_tokens_resolve_while_another_process_writes_and_a_write_that_waits_too_long_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(credentials_sqlite, "WRITE_LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite_file, "WRITE_LOCK_TIMEOUT_S", 0.05)
     credentials = Credentials(SqliteCredentialStore(tmp_path), CHEAP)
     token = credentials.issue_token(signed_up(credentials), ["read"])
     other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
