@@ -26,6 +26,10 @@ class DamagedOriginal(OriginalsError):
     """What is stored is not what was put; storing the right bytes again mends it."""
 
 
+class OriginalsUnavailable(OriginalsError):
+    """The store did not answer by its deadline, or does not let us in; it may be tried again later."""
+
+
 class Originals(Protocol):
     """A hash is the SHA-256 of the content in 64 lower-case hex digits. Any number of threads may call."""
 

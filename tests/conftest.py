@@ -1,3 +1,3 @@
 """Fixtures that every folder may use."""
 
-pytest_plugins = ["services.services"]
+pytest_plugins = ["services.services", "services.object_store"]

@@ -2,7 +2,7 @@
 
 from darkroom.events.codec import UndecodableEvent
 from darkroom.events.log import LogBusy, LogError, LogFull, LogStopped
-from darkroom.events.originals import DamagedOriginal, OriginalMissing, OriginalsFull
+from darkroom.events.originals import DamagedOriginal, OriginalMissing, OriginalsFull, OriginalsUnavailable
 from darkroom.gateway.credentials import (
     AlreadyBound,
     CredentialRefused,
@@ -89,6 +89,7 @@ _STATUSES: dict[type[Exception], int] = {
     TooBusy: 503,
     OriginalMissing: 404,
     OriginalsFull: 507,
+    OriginalsUnavailable: 503,
     DamagedOriginal: 500,
     UploadsFull: 507,
     UploadsUnusable: 503,
@@ -109,14 +110,15 @@ def refusal_of(error: Exception) -> Refused | None:
         if issubclass(kind, Exception) and kind in _STATUSES:
             status = _STATUSES[kind]
             field = next((name for name in _FIELDS if status == 422 and message.startswith(name)), None)
-            return Refused(status, _told(status, message), field)
+            return Refused(status, _told(status, message, kind), field)
     return None
 
 
-def _told(status: int, message: str) -> str:
-    """Messages of what a client cannot help name our files, which are none of its business."""
+def _told(status: int, message: str, kind: type[Exception]) -> str:
+    """Messages of what a client cannot help name our files and servers, which are none of its business."""
     if status == 507:
         return "there is no room; nothing was stored"
     if status == 500:
         return "something that is stored cannot be read"
-    return message if status not in (503,) or "/" not in message else "not possible right now; try again"
+    ours = issubclass(kind, StoreError | LogError | CredentialsUnusable | UploadsUnusable) or "/" in message
+    return "not possible right now; try again" if status == 503 and ours else message

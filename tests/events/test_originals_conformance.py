@@ -3,19 +3,27 @@
 import hashlib
 import io
 import os
+import pickle
 import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from services.object_store import Buckets, ObjectStoreServer
 
-from darkroom.events.originals import DamagedOriginal, OriginalMissing, Originals, OriginalsFull
+from darkroom.events.originals import DamagedOriginal, OriginalMissing, Originals, OriginalsFull, OriginalsUnavailable
 from darkroom.events.originals_adapters.folder import CHUNK_BYTES, FolderOriginals
 from darkroom.events.originals_adapters.memory import MemoryOriginals
+from darkroom.events.originals_adapters.s3 import MEMORY_BYTES_MAX, S3Originals
 
 PHOTO = b"\xff\xd8 a photo \xff\xd9" * 1000
 PHOTO_HASH = hashlib.sha256(PHOTO).hexdigest()
@@ -32,12 +40,14 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def memory_originals(_: Path) -> tuple[Originals, Damage]:
+def memory_originals(_: pytest.FixtureRequest) -> tuple[Originals, Damage]:
     originals = MemoryOriginals()
     return originals, lambda content_hash: originals._contents.update({content_hash: b"rotten"})
 
 
-def folder_originals(path: Path) -> tuple[Originals, Damage]:
+def folder_originals(request: pytest.FixtureRequest) -> tuple[Originals, Damage]:
+    path: Path = request.getfixturevalue("tmp_path") / "originals"
+
     def damage(content_hash: str) -> None:
         file = file_of(path, content_hash)
         data = bytearray(file.read_bytes())
@@ -47,9 +57,22 @@ def folder_originals(path: Path) -> tuple[Originals, Damage]:
     return FolderOriginals(path), damage
 
 
-@pytest.fixture(params=[memory_originals, folder_originals], ids=["memory", "folder"])
-def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Originals, Damage]]:
-    originals, damage = request.param(tmp_path / "originals")
+def s3_originals(request: pytest.FixtureRequest) -> tuple[Originals, Damage]:
+    server: ObjectStoreServer = request.getfixturevalue("object_store_server")
+    address = server.bucket()
+
+    def damage(content_hash: str) -> None:
+        key = f"/{address.bucket}/{address.prefix}/{content_hash}"
+        data = bytearray(server.ask("GET", key))
+        data[len(data) // 2] ^= 1
+        server.ask("PUT", key, bytes(data))
+
+    return S3Originals(address), damage
+
+
+@pytest.fixture(params=[memory_originals, folder_originals, s3_originals], ids=["memory", "folder", "s3"])
+def adapter(request: pytest.FixtureRequest) -> Iterator[tuple[Originals, Damage]]:
+    originals, damage = request.param(request)
     yield originals, damage
     originals.close()
 
@@ -249,3 +272,85 @@ def test_a_full_disk_at_any_call_leaves_nothing_behind(
             originals.put(PHOTO)
     assert files_in(tmp_path) == []
     assert originals.put(PHOTO) == PHOTO_HASH
+
+
+# ---- on S3
+
+
+def test_an_original_larger_than_memory_allows_goes_and_comes_in_parts(object_store: Buckets) -> None:
+    originals = S3Originals(object_store())
+    content = os.urandom(MEMORY_BYTES_MAX + 1)
+    content_hash = originals.put(io.BytesIO(content))
+    assert content_hash == hashlib.sha256(content).hexdigest()
+    assert originals.size(content_hash) == len(content)
+    assert originals.read(content_hash) == content
+    with originals.open(content_hash) as stream:
+        assert stream.read() == content
+        stream.seek(-3, os.SEEK_END)
+        assert stream.read() == content[-3:]
+
+
+def test_processes_share_a_store_and_prefixes_do_not_mix(object_store: Buckets) -> None:
+    address = object_store()
+    assert S3Originals(address).put(PHOTO) == PHOTO_HASH
+    assert S3Originals(pickle.loads(pickle.dumps(address))).read(PHOTO_HASH) == PHOTO
+    assert not S3Originals(address.below("other")).has(PHOTO_HASH)
+
+
+def test_a_store_that_is_silent_or_gone_is_unavailable_by_the_deadline() -> None:
+    server = ObjectStoreServer()
+    try:
+        originals = S3Originals(server.bucket(deadline_s=1.5))
+        originals.put(PHOTO)
+        asks = (lambda: originals.put(PHOTO), *(partial(ask, PHOTO_HASH) for ask in (originals.read, originals.has)))
+        server.process.send_signal(signal.SIGSTOP)
+        for ask in asks:
+            began = time.monotonic()
+            with pytest.raises(OriginalsUnavailable):
+                ask()
+            assert time.monotonic() - began < 3
+        server.process.send_signal(signal.SIGCONT)
+        assert originals.read(PHOTO_HASH) == PHOTO
+    finally:
+        server.stop()
+    for ask in asks:
+        with pytest.raises(OriginalsUnavailable):
+            ask()
+
+
+class _Full(BaseHTTPRequestHandler):
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_error(507, "Insufficient Storage")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_store_without_room_is_told_apart(object_store: Buckets) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Full)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(OriginalsFull, match="no room"):
+            S3Originals(replace(object_store(), endpoint=endpoint, deadline_s=3.0)).put(PHOTO)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_temporary_folder_without_room_is_told_and_nothing_is_stored(object_store: Buckets) -> None:
+    originals = S3Originals(object_store())
+    content = bytes(MEMORY_BYTES_MAX + 1)
+    content_hash = originals.put(io.BytesIO(content))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(OriginalsFull, match="no room for a temporary file"):
+            originals.put(io.BytesIO(content + b"more"))
+        with pytest.raises(OriginalsFull, match="no room for a temporary file"):
+            originals.open(content_hash)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not originals.has(hashlib.sha256(content + b"more").hexdigest())
+    assert originals.put(io.BytesIO(content)) == content_hash

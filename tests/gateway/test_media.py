@@ -22,12 +22,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
+from services.object_store import Buckets, ObjectStoreServer
 
+from darkroom.events.object_store import ObjectStore
 from darkroom.events.originals import DamagedOriginal, OriginalMissing, OriginalsFull
 from darkroom.events.originals_adapters.memory import MemoryOriginals
+from darkroom.events.originals_adapters.s3 import S3Originals
 from darkroom.gateway import media_pool, media_protocol
 from darkroom.gateway.media import MediaLibrary, MediaRefused, Photo
 from darkroom.gateway.media_protocol import FILE_BYTES_MAX, FRAMES_MAX, KINDS, DecodingLimits, Kind
+from darkroom.gateway.media_renditions_s3 import S3Renditions
 
 MARKER = b"MARKER-47.3769-8.5417"
 
@@ -447,10 +451,12 @@ def test_renditions_thrown_away_are_made_again_just_as_they_were(open_library: A
     assert served(library, photo) == before
 
 
-def test_a_missing_rendition_that_many_ask_for_is_made_once(open_library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_rendition_that_many_ask_for_is_made_once(
+    open_library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = open_library()
     photo = library.accept(encoded(noise(500, 400)))
-    shutil.rmtree(library._renditions_dir)
+    shutil.rmtree(tmp_path / "renditions")
     reads: list[str] = []
     read = library._originals.read
 
@@ -478,16 +484,18 @@ def test_a_kind_that_does_not_exist_is_missing_too(shared: MediaLibrary) -> None
         shared.rendition(photo.hash, "../original")  # type: ignore[arg-type]
 
 
-def test_a_rendition_of_a_damaged_original_is_not_made(open_library: Any) -> None:
+def test_a_rendition_of_a_damaged_original_is_not_made(open_library: Any, tmp_path: Path) -> None:
     library = open_library()
     photo = library.accept(encoded(plain(20, 10)))
-    shutil.rmtree(library._renditions_dir)
+    shutil.rmtree(tmp_path / "renditions")
     library._originals._contents[photo.hash] = encoded(plain(20, 11))
     with pytest.raises(DamagedOriginal):
         library.rendition(photo.hash, "feed")
 
 
-def test_without_room_a_photo_is_refused_with_507(open_library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_a_photo_is_refused_with_507(
+    open_library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = open_library()
 
     def full(_: bytes) -> str:
@@ -505,8 +513,81 @@ def test_without_room_a_photo_is_refused_with_507(open_library: Any, monkeypatch
         with pytest.raises(MediaRefused, match="no room for renditions") as refused:
             library.accept(encoded(plain(20, 10)))
         assert refused.value.status == 507
-    assert not [path for path in library._renditions_dir.rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "renditions").rglob("*") if path.is_file()]
     assert library.accept(encoded(plain(20, 10))).width == 20
+
+
+# Originals and renditions in an object store
+
+
+@pytest.fixture
+def open_gateway(object_store: Buckets) -> Iterator[Callable[[], MediaLibrary]]:
+    """Each call is the media of one more gateway on the same object store."""
+    address = object_store()
+    libraries: list[MediaLibrary] = []
+
+    def opened() -> MediaLibrary:
+        originals, renditions = S3Originals(address.below("originals")), S3Renditions(address.below("renditions"))
+        libraries.append(MediaLibrary(originals, renditions))
+        return libraries[-1]
+
+    yield opened
+    for library in libraries:
+        library.close()
+
+
+def objects_of(library: MediaLibrary) -> ObjectStore:
+    assert isinstance(library._renditions, S3Renditions)
+    return library._renditions._store
+
+
+def test_what_one_gateway_takes_in_another_serves_without_decoding(open_gateway: Callable[[], MediaLibrary]) -> None:
+    data = encoded(noise(500, 400))
+    photo = open_gateway().accept(data)
+    other = open_gateway()
+    sizes = {kind: Image.open(io.BytesIO(jpeg)).size for kind, jpeg in served(other, photo).items()}
+    assert sizes == {"thumbnail": (320, 320), "feed": (500, 400), "full": (500, 400)}
+    assert not other._pool._idle
+    assert other._originals.read(photo.hash) == data
+
+
+def test_objects_that_were_thrown_away_are_made_again_just_as_they_were(
+    open_gateway: Callable[[], MediaLibrary],
+) -> None:
+    library = open_gateway()
+    photo = library.accept(encoded(noise(500, 400)))
+    before = served(library, photo)
+    objects = objects_of(library)
+    assert len(objects.keys("")) == len(KINDS)
+    objects.delete(objects.keys(""))
+    assert served(open_gateway(), photo) == before
+    with pytest.raises(OriginalMissing):
+        library.rendition("0" * 64, "feed")
+
+
+def test_while_the_object_store_is_silent_photos_are_refused_with_503_and_taken_afterwards() -> None:
+    server = ObjectStoreServer()
+    address = server.bucket(deadline_s=0.9)
+    library = MediaLibrary(S3Originals(address.below("originals")), S3Renditions(address.below("renditions")))
+    try:
+        photo = library.accept(encoded(plain(20, 10)))
+        before = served(library, photo)
+        server.process.send_signal(signal.SIGSTOP)
+        for ask in (lambda: library.accept(encoded(plain(30, 10))), lambda: library.rendition(photo.hash, "feed")):
+            with pytest.raises(MediaRefused, match="right now; try again later") as refused:
+                ask()
+            assert refused.value.status == 503
+            assert server.endpoint not in str(refused.value)
+        server.process.send_signal(signal.SIGCONT)
+        assert served(library, photo) == before
+        assert library.accept(encoded(plain(30, 10))).width == 30
+        server.process.send_signal(signal.SIGSTOP)
+        library._renditions = type("Empty", (), {"find": lambda *_: None})()
+        with pytest.raises(MediaRefused, match="cannot be read right now"):
+            library.rendition(photo.hash, "feed")
+    finally:
+        library.close()
+        server.stop()
 
 
 # Decoding processes
