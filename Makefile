@@ -24,8 +24,8 @@ test: .venv/can-test  ## ruff, mypy --strict and every test but the soak tests
 soak: .venv/can-test  ## the tests that take minutes
 	$(BIN)/pytest -m soak
 
-bench: .venv/can-test  ## the benchmarks, one after another, for they measure one machine
-	for row in append fan_out read; do $(BIN)/python -m benchmarks.bench_$$row; done
+bench: .venv/can-test  ## every row beside its floors and peers (ROWS="append http" for some)
+	$(BIN)/python -m benchmarks $(ROWS)
 
 services:  ## fetch and start Cassandra, Neo4j, Kafka and Redis on loopback (docs/services.md)
 	$(PYTHON) deploy/services start
@@ -34,7 +34,7 @@ services-stop:  ## stop them; their data stays in .services
 	$(PYTHON) deploy/services stop
 
 clean:  ## remove what make made; darkroom-data stays, for a log cannot be made again
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv benchmarks/.peers build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache
 	find events projections actors gateway tests benchmarks deploy -name __pycache__ -prune -exec rm -rf {} +
 
 help:  ## this list

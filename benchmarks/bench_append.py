@@ -1,57 +1,178 @@
-"""Durable append in groups, beside a loop that packs, checksums, writes and syncs the same events to a file.
+"""Durable append, in groups and by many writers
 
-python -m benchmarks.bench_append
+Everybody stores the same bytes; each contender is asked for all that it holds before anything is measured. The peers
+are handed events that are encoded already.
 """
 
-import os
-import struct
-import tempfile
-import zlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import compare, rate, show_machine
+from benchmarks.floor_log import FileLog, SqliteLog
+from benchmarks.machine import fsyncs_per_s
+from benchmarks.measure import OURS, Aim, Measurement, Row, percentile, rate, turns
+from benchmarks.peer_environments import PeerMissing, PeerProcess
+from benchmarks.run import Bench
 from darkroom.events.codec import encode
 from darkroom.events.facts import Event, PostLiked
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 
-ROUNDS = {1: 1_000, 100: 500, 1_000: 100}
-_TIME = struct.Struct("<Q").pack
+TITLE = "Durable append"
+ROUNDS = {1: 1_000, 100: 300, 1_000: 50}
+WRITERS = 16
+CHECKED = 2_000
+FILE, SQLITE, UMADB, EVENTSOURCING = "write + fdatasync", "sqlite3", "UmaDB", "eventsourcing"
+UNTAGGED = "UmaDB, no tags"
+PEERS = {UMADB: "append_umadb", EVENTSOURCING: "append_eventsourcing"}
+AIMS = [Aim(0.5, FILE), Aim(3, UMADB), Aim(4, EVENTSOURCING)]
 
 
-def main() -> None:
-    show_machine()
+def rows(bench: Bench) -> Iterator[Row]:
     for group, rounds in ROUNDS.items():
-        events: list[Event] = [PostLiked(user=n, post=n + 7, author=n + 3) for n in range(group)]
-        with tempfile.TemporaryDirectory() as folder:
-            log = LmdbEventLog(Path(folder) / "log")
-            floor = os.open(Path(folder) / "floor", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-
-            def ours(log: LmdbEventLog = log, events: list[Event] = events, rounds: int = rounds) -> float:
-                return rate(rounds * len(events), lambda: _append(log, events, rounds))
-
-            def raw(floor: int = floor, events: list[Event] = events, rounds: int = rounds) -> float:
-                return rate(rounds * len(events), lambda: _write(floor, events, rounds))
-
-            compare(f"append, groups of {group}", "events/s", ours, {"write and fdatasync": raw})
-            assert len(log.read(log.head() - group, group)) == group
-            log.close()
-            os.close(floor)
+        yield _groups(bench, group, bench.size(rounds, 1 + rounds // 20))
+    yield from _writers(bench, bench.size(500, 30))
 
 
-def _append(log: LmdbEventLog, events: list[Event], rounds: int) -> None:
+def likes(count: int) -> list[Event]:
+    return [PostLiked(user=n, post=n + 7, author=n + 3) for n in range(1, count + 1)]
+
+
+def _groups(bench: Bench, group: int, rounds: int) -> Row:
+    with bench.folder() as folder, ExitStack() as stack:
+        log = LmdbEventLog(folder / "log")
+        stack.callback(log.close)
+        file, sqlite = FileLog(folder / "file"), SqliteLog(folder / "sqlite")
+        stack.callback(file.close)
+        stack.callback(sqlite.close)
+        peers, missing = start_peers(bench, stack, folder)
+        _check(log, [file.append, sqlite.append], [file.bodies, sqlite.bodies], list(peers.values()), group)
+        events, bodies = likes(group), [encode(event).hex() for event in likes(group)]
+        contenders: dict[str, Measurement] = {
+            OURS: lambda: rate(rounds * group, lambda: _append(log.append, events, rounds)),
+            FILE: lambda: rate(rounds * group, lambda: _append(file.append, events, rounds)),
+            SQLITE: lambda: rate(rounds * group, lambda: _append(sqlite.append, events, rounds)),
+        }
+        for name, peer in peers.items():
+            contenders[name] = partial(_peer_rate, peer, bodies, rounds)
+        if UMADB in peers:
+            contenders[UNTAGGED] = partial(_peer_rate, peers[UMADB], bodies, rounds, tagged=False)
+        values = turns(contenders, bench.repeats)
+    return Row(
+        name=f"append, groups of {group:,}",
+        unit="events/s",
+        values=values,
+        aims=AIMS if group > 1 else [],
+        missing=missing,
+        checked=f"each contender gave back the same {CHECKED:,} events, byte for byte and in order",
+    )
+
+
+def start_peers(bench: Bench, stack: ExitStack, folder: Path) -> tuple[dict[str, PeerProcess], dict[str, str]]:
+    """Those that can be run, each with an empty log, and why the others cannot."""
+    peers, missing = {}, {}
+    for name, script in PEERS.items():
+        try:
+            peers[name] = stack.enter_context(bench.peer(script))
+            peers[name].ask("open", folder=str(folder))
+        except PeerMissing as reason:
+            missing[name] = str(reason)
+    return peers, missing
+
+
+def _check(
+    log: LmdbEventLog,
+    appends: Sequence[Callable[[Sequence[Event]], object]],
+    readers: Sequence[Callable[[], list[bytes]]],
+    peers: Sequence[PeerProcess],
+    group: int,
+) -> None:
+    events = likes(CHECKED)
+    wanted = [encode(event) for event in events]
+    for start in range(0, CHECKED, max(group, 100)):
+        for append in (log.append, *appends):
+            append(events[start : start + max(group, 100)])
+    assert [encode(record.event) for record in log.read(0, CHECKED + 1)] == wanted
+    for read in readers:
+        assert read() == wanted
+    for peer in peers:
+        peer.ask("append", bodies=[body.hex() for body in wanted], rounds=1)
+        assert peer.ask("bodies") == [body.hex() for body in wanted]
+
+
+def _append(append: Callable[[Sequence[Event]], object], events: Sequence[Event], rounds: int) -> None:
     for _ in range(rounds):
-        log.append(events)
+        append(events)
 
 
-def _write(descriptor: int, events: list[Event], rounds: int) -> None:
-    for _ in range(rounds):
-        parts = []
-        for event in events:
-            body = _TIME(0) + encode(event)
-            parts += [len(body).to_bytes(4, "little"), zlib.crc32(body).to_bytes(4, "little"), body]
-        os.write(descriptor, b"".join(parts))
-        os.fdatasync(descriptor)
+def _peer_rate(peer: PeerProcess, bodies: list[str], rounds: int, **options: bool) -> float:
+    taken: float = peer.ask("append", bodies=bodies, rounds=rounds, **options)
+    return len(bodies) * rounds / taken
 
 
-if __name__ == "__main__":
-    main()
+def _writers(bench: Bench, each: int) -> Iterator[Row]:
+    """Each writer appends one event at a time; what they wait is kept for the percentile."""
+    waits: dict[str, list[float]] = {OURS: [], UMADB: [], EVENTSOURCING: [], "one fsync": []}
+    with bench.folder() as folder, ExitStack() as stack:
+        log = LmdbEventLog(folder / "log")
+        stack.callback(log.close)
+        peers, missing = start_peers(bench, stack, folder)
+
+        def ours() -> float:
+            taken, waited = append_together(lambda: log.append(likes(1)), each)
+            waits[OURS].append(1e3 * percentile(waited, 99))
+            return WRITERS * each / taken
+
+        def floor() -> float:
+            syncs = fsyncs_per_s(folder, 0.3)
+            waits["one fsync"].append(1e3 / syncs)
+            before = log._environment.env.info()["last_txnid"]
+            append_together(lambda: log.append(likes(1)), each)
+            return syncs * WRITERS * each / (log._environment.env.info()["last_txnid"] - before)
+
+        def theirs(name: str) -> float:
+            told = peers[name].ask("append_together", body=encode(likes(1)[0]).hex(), writers=WRITERS, each=each)
+            waits[name].append(told["p99_ms"])
+            return WRITERS * each / float(told["seconds"])
+
+        contenders: dict[str, Measurement] = {OURS: ours, "fsyncs/s x mean group": floor}
+        values = turns(contenders | {name: partial(theirs, name) for name in peers}, bench.repeats)
+        assert len(log.read(0, log.head() + 1)) == log.head(), "every acknowledged event is there"
+    checked = "every acknowledged event was read again"
+    name = f"append, {WRITERS} writers, one event each"
+    yield Row(name=name, unit="commands/s", values=values, aims=[Aim(2, UMADB)], missing=missing, checked=checked)
+    yield Row(
+        name=f"{name}, p99",
+        unit="ms",
+        values={name: waited for name, waited in waits.items() if waited},
+        aims=[Aim(5, "one fsync", "at most")],
+        missing=missing,
+    )
+
+
+def append_together(append: Callable[[], object], each: int) -> tuple[float, list[float]]:
+    """`WRITERS` threads, so many appends each: seconds for all, and how long each append took."""
+    waited: list[float] = []
+    barrier = threading.Barrier(WRITERS + 1)
+
+    def write() -> None:
+        mine = []
+        barrier.wait()
+        for _ in range(each):
+            began = time.perf_counter()
+            append()
+            mine.append(time.perf_counter() - began)
+        waited.extend(mine)
+
+    threads = [threading.Thread(target=write) for _ in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    taken = time.perf_counter() - began
+    assert len(waited) == WRITERS * each, "a writer failed"
+    return taken, waited

@@ -1,158 +1,151 @@
-"""Durable fan-out through a whole shard, beside raw LMDB loops that write the same deliveries and nothing else.
+"""Durable fan-out through whole shards, beside raw loops that store the same deliveries and nothing else
 
-    python -m benchmarks.bench_fan_out [USERS] [POSTS]
-
-The world is a power law of 33 followers a user at the mean. Feeds are filled before anything is measured, for an empty
-store flatters everybody. The floors are handed each batch's deliveries in memory; the shard reads and decides the log.
+The shard reads and decodes the log, decides, and keeps every projection, with ordinary settings; the floors are handed
+each batch's deliveries in memory and never drop a row. Everybody's store holds many rows before anything is measured,
+for an empty store flatters all.
 """
 
-import random
-import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import lmdb
 import numpy as np
 
-from benchmarks.measure import compare, rate, show_machine
-from darkroom.actors.shard import Shard
-from darkroom.events.facts import Event, PostPublished, UserFollowed, UserRegistered, personal
+from benchmarks.crew import Crew
+from benchmarks.fan_out_contenders import FLOORS, FloorContender, ShardContender, delivery_count
+from benchmarks.fan_out_peers import BY_POST, RedisPeers
+from benchmarks.measure import OURS, Aim, Measurement, Row, turns
+from benchmarks.run import Bench
+from benchmarks.worlds import Graph, GraphMissing, append_all, follows, posts, real, registrations, simulated_mix
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
-from darkroom.projections import feed_rows
-from darkroom.projections.routing import Ids, routed
+from darkroom.projections.routing import Ids, shard_of
 from darkroom.projections.shard_state import FoldSettings
-from darkroom.projections.store import Identity
-from darkroom.projections.stores.lmdb import LmdbShardStore
 
-MEAN_FOLLOWERS = 33
-REPEATS = 3
-FOLD = FoldSettings(celebrity_threshold=None, feed_rows=1_000_000)
-
-
-class World:
-    """A filled shard, the batches still to come, and the same deliveries for the floors."""
-
-    def __init__(self, folder: Path, users: int, posts: int) -> None:
-        chance = random.Random(1)
-        self.log = LmdbEventLog(folder / "log")
-        self._append([UserRegistered(username=personal(f"u{n}"), display_name=personal("")) for n in range(users)])
-        self.followers = _power_law(users)
-        self._append(
-            [UserFollowed(follower=f, followee=a) for a, them in self.followers.items() for f in them.tolist()]
-        )
-        self.shard = Shard(self.log, LmdbShardStore(folder / "shard", Identity(1, 1, 0, 1)), FOLD)
-        self.batch = posts
-        self.authors: dict[int, int] = {}
-        authors = [chance.randrange(users) + 1 for _ in range(posts * (2 + REPEATS))]
-        first = self.log.head() + 1
-        self._append([PostPublished(author=author, caption=personal("dusk")) for author in authors])
-        self.authors = dict(enumerate(authors, first))
-        while self.shard.position < first + 2 * posts - 1:
-            self.shard.step(first + 2 * posts - 1 - self.shard.position)
-        self.measured = self.shard.position
-        self.floors = {"packed pages": _Floor(folder / "packed"), "one key a delivery": _Floor(folder / "keys")}
-        for post in range(first, self.measured + 1, posts):
-            words, owners = self.deliveries(post)
-            self.floors["packed pages"].packed(words, owners)
-            self.floors["one key a delivery"].keyed(words, owners)
-
-    def _append(self, events: list[Event]) -> None:
-        for start in range(0, len(events), 20_000):
-            self.log.append(events[start : start + 20_000])
-
-    def deliveries(self, first: int) -> tuple[Ids, Ids]:
-        """(words, owners) of one batch of posts."""
-        posts = range(first, first + self.batch)
-        audiences = [np.append(self.followers[self.authors[post]], self.authors[post]) for post in posts]
-        words = np.repeat([routed(post, self.authors[post]) for post in posts], [len(them) for them in audiences])
-        return words.astype(np.uint64), np.concatenate(audiences).astype(np.uint64)
+TITLE = "Durable fan-out"
+BACKLOG = 100_000
+BATCHES = (1_000, 5_000, 20_000, BACKLOG)
+WITH_PEERS = 20_000
+FILL_BATCH = 100_000
+PACKED, KEYED, SQLITE = FLOORS
+SAMPLED = 50
+DEEP = 200
 
 
-class _Floor:
-    """A store of its own for a raw loop."""
-
-    def __init__(self, path: Path) -> None:
-        self._env = lmdb.open(str(path), map_size=1 << 36, lib_version=0, readahead=False, meminit=False)
-
-    def packed(self, words: Ids, owners: Ids) -> None:
-        """Pages of 128 rows, key (owner, chunk), the last chunk found by its number in a dictionary of bytes."""
-        order = np.argsort(owners, kind="stable")
-        owners, data = owners[order], words[order].tobytes()
-        cuts = np.flatnonzero(np.diff(owners)) + 1
-        starts = [0, *(8 * cuts).tolist()]
-        stops = [*starts[1:], len(data)]
-        rows = []
-        with self._env.begin() as reading:
-            for owner, start, stop in zip(owners[np.append(0, cuts)].tolist(), starts, stops, strict=True):
-                key = owner.to_bytes(8, "big")
-                page = (reading.get(key) or b"") + data[start:stop]
-                while len(page) > 1024:
-                    rows.append((key + page[:8], page[:1024]))
-                    page = page[1024:]
-                rows.append((key, page))
-        with self._env.begin(write=True) as writing, writing.cursor() as cursor:
-            cursor.putmulti(rows)
-
-    def keyed(self, words: Ids, owners: Ids) -> None:
-        """Key (owner, word), no value."""
-        order = np.lexsort((words, owners))
-        pairs = np.stack((owners[order], words[order]), axis=1).astype(">u8").tobytes()
-        with self._env.begin(write=True) as writing, writing.cursor() as cursor:
-            cursor.putmulti([(pairs[start : start + 16], b"") for start in range(0, len(pairs), 16)])
-
-
-def _power_law(users: int) -> dict[int, Ids]:
-    chance = np.random.default_rng(1)
-    weights = 1 / np.arange(1, users + 1) ** 0.6
-    counts = np.minimum((weights / weights.mean() * MEAN_FOLLOWERS).astype(int), users // 4)
-    everybody = np.arange(1, users + 1)
-    return {
-        author: np.sort(np.setdiff1d(chance.choice(everybody, count, replace=False), [author])).astype(np.uint64)
-        for author, count in enumerate(counts.tolist(), 1)
+def rows(bench: Bench) -> Iterator[Row]:
+    users = 4_000 if bench.quick else None
+    graphs = {
+        "ego-twitter-mutual": partial(real, "ego-twitter-mutual", users),
+        "soc-slashdot0902": partial(real, "soc-slashdot0902", users),
+        "mix": simulated_mix if not bench.quick else partial(simulated_mix, 1_000, 30_000),
     }
+    for name, make in graphs.items():
+        try:
+            graph = make()
+        except GraphMissing as missing:
+            yield Row(name=f"fan-out, {name}", unit="deliveries/s", values={}, missing={name: str(missing)})
+            continue
+        for processes in (1, 2):
+            with bench.folder() as folder:
+                yield from _World(bench, folder, name, graph, processes).rows()
 
 
-def main(users: int, posts: int) -> None:
-    show_machine()
-    with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), users, posts)
-        turn = dict.fromkeys(("ours", *world.floors), 0)
+class _World:
+    """One graph on so many shards, a process each: stores filled alike, and posts to come for every batch size."""
 
-        def batch(name: str) -> int:
-            turn[name] += 1
-            return world.measured + 1 + (turn[name] - 1) * posts
+    def __init__(self, bench: Bench, folder: Path, name: str, graph: Graph, processes: int) -> None:
+        self.bench, self.folder, self.name, self.graph, self.processes = bench, folder, name, graph, processes
+        chance = np.random.default_rng(2)
+        each = delivery_count(graph, np.arange(1, graph.users + 1, dtype=np.uint64)) / graph.users
+        self.filling = int(bench.size(20_000_000, 100_000) / each)
+        self.batches = [bench.size(batch, batch // 50) for batch in BATCHES]
+        self.count = {batch: max(batch, bench.size(10_000, 100)) for batch in self.batches}
+        total = self.filling + bench.repeats * sum(self.count.values())
+        self.authors: Ids = chance.integers(1, graph.users + 1, total, dtype=np.uint64)
+        self.first = self._write_log()
+        self.next = self.first
+        graph.save(folder / "graph.npz")
+        np.save(folder / "authors.npy", self.authors)
 
-        def ours() -> float:
-            count = len(world.deliveries(batch("ours"))[0])
-            return rate(count, lambda: _fold(world.shard, posts))
+    def _write_log(self) -> int:
+        log = LmdbEventLog(self.folder / "log")
+        append_all(log, registrations(self.graph.users))
+        first = append_all(log, follows(self.graph)) + 1
+        append_all(log, posts(self.authors.tolist()))
+        log.close()
+        return first
 
-        def floor(name: str) -> float:
-            words, owners = world.deliveries(batch(name))
-            write = world.floors[name].packed if name == "packed pages" else world.floors[name].keyed
-            return rate(len(words), lambda: write(words, owners))
+    def rows(self) -> Iterator[Row]:
+        with ExitStack() as stack:
+            crews = {OURS: self._crew(stack, ShardContender, self.folder, self.folder / "log", FoldSettings())}
+            crews[OURS].call("fold_to", self.first - 1, FILL_BATCH)
+            for floor in FLOORS if self.processes == 1 else (PACKED, KEYED):
+                where = (floor, self.folder, self.folder / "graph.npz", self.folder / "authors.npy", self.first)
+                crews[floor] = self._crew(stack, FloorContender, *where)
+            for crew in crews.values():
+                crew.call("prepare", self.next, self.filling, FILL_BATCH)
+                crew.call("deliver", self.next, self.filling, FILL_BATCH)
+            self.next += self.filling
+            self._check(crews)
+            for batch in self.batches:
+                peers = RedisPeers(self.bench, stack, self.folder) if self._with_peers(batch) else None
+                yield self._row(crews, batch, peers)
+                self._check(crews)
 
-        title = f"fan-out, {users:,} users, batches of {posts:,} posts"
-        compare(title, "deliveries/s", ours, {name: partial(floor, name) for name in world.floors}, REPEATS)
-        _check(world)
+    def _with_peers(self, batch: int) -> bool:
+        return self.processes == 1 and batch == self.batches[BATCHES.index(WITH_PEERS)]
 
+    def _crew(self, stack: ExitStack, make: type[ShardContender] | type[FloorContender], *arguments: object) -> Crew:
+        crew = Crew(make, [(*arguments, shard, self.processes) for shard in range(self.processes)])
+        stack.callback(crew.close)
+        return crew
 
-def _fold(shard: Shard, posts: int) -> None:
-    left = posts
-    while left:
-        left -= shard.step(left)
+    def _row(self, crews: dict[str, Crew], batch: int, peers: RedisPeers | None) -> Row:
+        count = self.count[batch]
+        starts = dict.fromkeys(crews, self.next)
 
+        def measure(name: str) -> float:
+            start = starts[name]
+            starts[name] += count
+            crews[name].call("prepare", start, count, batch)
+            taken = crews[name].seconds("deliver", start, count, batch)
+            return self._deliveries(start, count) / taken
 
-def _check(world: World) -> None:
-    """Every feed sampled holds what was delivered to it."""
-    words, owners = world.deliveries(world.shard.position - world.batch + 1)
-    with world.shard.store.snapshot() as snapshot:
-        for owner in owners[:: len(owners) // 50].tolist():
-            head = feed_rows.head(snapshot, owner)[1]
-            newest = feed_rows.newest(snapshot, owner, head, below=1 << 48, limit=20)
-            assert newest[: (owners == owner).sum()] == sorted(words[owners == owner].tolist(), reverse=True)[:20]
+        contenders: dict[str, Measurement] = {name: partial(measure, name) for name in crews}
+        if peers is not None:
+            contenders |= peers.contenders(self.graph, self.authors[-count:])
+        values = turns(contenders, self.bench.repeats)
+        self.next += self.bench.repeats * count
+        return Row(
+            name=f"fan-out, {self.name}, {self.processes} process{'es' * (self.processes > 1)}, batches of {batch:,}",
+            unit="deliveries/s",
+            values=values,
+            aims=self._aims(batch, values),
+            missing=peers.missing if peers is not None else {},
+            checked=f"the newest {DEEP} rows of {SAMPLED} feeds are the same in all LMDB and SQLite stores, and "
+            "Redis's feeds those that were delivered",
+            notes=[self._filled(), *(peers.notes if peers is not None else [])],
+        )
 
+    def _filled(self) -> str:
+        rows = self._deliveries(self.first, self.filling)
+        return f"{self.name}: {self.graph.users:,} users, {len(self.graph.followers):,} follows, {rows:,} rows before."
 
-if __name__ == "__main__":
-    sizes = [int(argument) for argument in sys.argv[1:3]]
-    main(*sizes, *(40_000, 5_000)[len(sizes) :])
+    def _aims(self, batch: int, values: dict[str, list[float]]) -> list[Aim]:
+        best = max((PACKED, KEYED), key=lambda name: float(np.median(values[name])))
+        aims = [Aim(0.6, best), Aim(2, SQLITE), Aim(10, BY_POST)]
+        aims = [aim for aim in aims if aim.of in values or self._with_peers(batch)]
+        if self.processes == 2 and self.name.startswith("ego") and batch == self.batches[-1]:
+            aims.append(Aim(1_000_000))
+        return aims
+
+    def _deliveries(self, start: int, count: int) -> int:
+        return delivery_count(self.graph, self.authors[start - self.first : start - self.first + count])
+
+    def _check(self, crews: dict[str, Crew]) -> None:
+        """The newest rows of some feeds, asked of whichever process has them."""
+        owners = np.random.default_rng(self.next).integers(1, self.graph.users + 1, SAMPLED).tolist()
+        for owner in owners:
+            shard = shard_of(owner, self.processes)
+            found = {name: crew.call("newest", owner, DEEP)[shard] for name, crew in crews.items()}
+            assert all(rows == found[PACKED] for rows in found.values()), f"feed {owner} is not the same everywhere"

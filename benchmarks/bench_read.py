@@ -1,112 +1,129 @@
-"""Home feed pages in process: what the cache is worth, and what reading timelines in parallel would be.
+"""Home feed pages in process: rows alone, with posts, authors and counters, and rendered; with and without the cache
 
-python -m benchmarks.bench_read
+Also what reading timelines in parallel would be (decision 4).
 """
 
 import random
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.measure import show_machine
+import msgspec
+
+from benchmarks.bench_rebuild import mixed
+from benchmarks.floor_fold import bodies_of, decode_and_apply
+from benchmarks.measure import OURS, Aim, Measurement, Row, seconds, turns
+from benchmarks.reads import LIMIT, Pages
+from benchmarks.run import Bench
+from benchmarks.worlds import append_all
 from darkroom.actors.shard import Shard
+from darkroom.events.facts import Event, UserRegistered
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
-from darkroom.gateway.simulation import mix
-from darkroom.projections import home_feed, pages
-from darkroom.projections.feed_cache import FeedCache, LruFeedCache, NoFeedCache
-from darkroom.projections.reading import Reading
+from darkroom.projections import pages
+from darkroom.projections.feed_cache import LruFeedCache
+from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity, ShardStore
-from darkroom.projections.stores.lmdb import LmdbShardStore
+from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
 from darkroom.projections.tables import TIMELINES
 
+TITLE = "Reading in process"
 SHARDS = 2
-USERS = 10_000
-READS = 5_000
-ROUNDS = 5
+KINDS = {
+    "entries": "posts and authors of a page of 20",
+    "gathered": "a page of 20 with its posts, authors and counters",
+    "rendered": "the same, as it is encoded to JSON",
+}
+AIMS = {"gathered": [Aim(100, None, "at most")]}
 
 
-def build(folder: Path, settings: FoldSettings) -> list[ShardStore]:
-    """The standard mix, folded."""
+def rows(bench: Bench) -> Iterator[Row]:
+    events = mixed(bench)
+    users = [at for at, event in enumerate(events, 1) if isinstance(event, UserRegistered)]
+    with bench.folder() as folder, ExitStack() as stack:
+        stores = developed_stores(folder, events, stack)
+        checked = _check(stores, events, users)
+        chance = random.Random(2)
+        active = [chance.choice(users) for _ in range(len(users) // 10)]
+        readers = [chance.choice(active) for _ in range(bench.size(3_000, 200))]
+        for kind, name in KINDS.items():
+            yield from _pages(bench, stores, readers, kind, name, checked)
+        yield from _parallel(bench, stores, users)
+
+
+def developed_stores(folder: Path, events: list[Event], stack: ExitStack) -> list[ShardStore]:
+    """The events, folded by every shard."""
     log = LmdbEventLog(folder / "log")
-    events = mix(1, users=USERS)
-    while group := list(islice(events, 20_000)):
-        log.append(group)
+    stack.callback(log.close)
+    append_all(log, events)
     stores: list[ShardStore] = []
     for shard in range(SHARDS):
-        store = LmdbShardStore(folder / f"shard-{shard}", Identity(1, 1, shard, SHARDS))
-        worker = Shard(log, store, settings)
+        store = LmdbShardStore(folder / f"shard-{shard}", Identity(FORMAT, 1, shard, SHARDS))
+        stack.callback(store.close)
+        worker = Shard(log, store, FoldSettings())
         while worker.step(100_000):
             pass
         stores.append(store)
     return stores
 
 
-def pages_us(stores: list[ShardStore], cache: FeedCache, users: list[int]) -> tuple[float, float]:
-    """(median, 99th percentile) of a page of 20."""
-    times = []
-    for user in users:
-        began = time.perf_counter()
-        with Reading(stores) as reading:
-            home_feed.page(reading, user, limit=20, cache=cache)
-        times.append(1e6 * (time.perf_counter() - began))
-    return statistics.median(times), statistics.quantiles(times, n=100)[98]
+def _check(stores: list[ShardStore], events: list[Event], users: list[int]) -> str:
+    """Feeds are what the floor's timelines say: a merge of all that one follows."""
+    world, reader = decode_and_apply(bodies_of(events)), Pages(stores)
+    for user in random.Random(1).sample(users, 200):
+        followed = [*world.following[user], user]
+        wanted = sorted((post for author in followed for post in world.timelines[author]), reverse=True)[:LIMIT]
+        assert [entry.post for entry in reader.entries(user)] == wanted, f"user {user}'s page"
+        assert [int(status["id"]) for status in reader.rendered(user)] == wanted
+    return "first pages of 200 people are those merged from the floor's timelines"
 
 
-def compare_cache(stores: list[ShardStore]) -> None:
-    """A tenth of the users, read again and again, with the cache and without, in turns."""
-    chance = random.Random(2)
-    active = [chance.randrange(USERS) + 1 for _ in range(USERS // 10)]
-    caches: dict[str, FeedCache] = {"with": LruFeedCache(10_000), "without": NoFeedCache()}
-    ratios = []
-    for _ in range(ROUNDS):
-        users = [chance.choice(active) for _ in range(READS)]
-        told = {name: pages_us(stores, cache, users) for name, cache in caches.items()}
-        ratios.append(told["with"][0] / told["without"][0])
-    for name, (median, tail) in told.items():
-        print(f"a page of 20 {name} the cache: median {median:.0f} us, p99 {tail:.0f} us")
-    rate = caches["with"].counts.hit_rate
-    print(f"cache: hit rate {rate:.2f}, median time {statistics.median(ratios):.2f} x without")
+def _pages(
+    bench: Bench, stores: list[ShardStore], readers: list[int], kind: str, name: str, checked: str
+) -> Iterator[Row]:
+    by = {OURS: Pages(stores, LruFeedCache(10_000)), "without the cache": Pages(stores)}
+    tails: dict[str, list[float]] = {contender: [] for contender in by}
+
+    def measure(contender: str) -> float:
+        median, tail = by[contender].times_us(readers, kind)
+        tails[contender].append(tail)
+        return median
+
+    contenders: dict[str, Measurement] = {contender: partial(measure, contender) for contender in by}
+    if kind == "rendered":
+        page = by[OURS].rendered(readers[0])
+        contenders["msgspec alone, encoding it"] = lambda: 1e6 * _encoding_s(page)
+    values = turns(contenders, bench.repeats)
+    yield Row(name=f"{name}, p50", unit="us", values=values, aims=AIMS.get(kind, []), checked=checked)
+    yield Row(name=f"{name}, p99", unit="us", values=tails)
 
 
-def compare_parallel(stores: list[ShardStore]) -> None:
-    """Timelines of so many authors, one after another or a thread a shard."""
+def _encoding_s(page: object) -> float:
+    times = 200
+    return seconds(lambda: [msgspec.json.encode(page) for _ in range(times)]) / times
+
+
+def _parallel(bench: Bench, stores: list[ShardStore], users: list[int]) -> Iterator[Row]:
+    """Timelines of so many authors, one after another or a thread a shard; how long, not how many."""
     chance = random.Random(3)
     with ThreadPoolExecutor(SHARDS) as threads:
         for count in (4, 40, 400):
-            ratios = []
-            for _ in range(300):
-                authors = [chance.randrange(USERS) + 1 for _ in range(count)]
-                with Reading(stores) as reading:
-                    groups = list(reading.grouped(authors))
+            authors = list(islice((chance.choice(users) for _ in iter(int, 1)), count))
+            groups = [[author for author in authors if shard_of(author, SHARDS) == shard] for shard in range(SHARDS)]
 
-                    def pull(group: tuple[object, list[int]], reading: Reading = reading) -> None:
-                        for author in group[1]:
-                            pages.newest(reading.of(author), TIMELINES, author, limit=20)
+            def pull(shard: int, groups: list[list[int]] = groups) -> None:
+                with stores[shard].snapshot() as snapshot:
+                    for author in groups[shard]:
+                        pages.newest(snapshot, TIMELINES, author, limit=LIMIT)
 
-                    one = _seconds(lambda: list(map(pull, groups)))  # noqa: B023
-                    both = _seconds(lambda: list(threads.map(pull, groups)))  # noqa: B023
-                ratios.append(both / one)
-            print(f"{count} timelines, a thread a shard: {statistics.median(ratios):.2f} x the time of one thread")
+            def one(pull: object = pull) -> float:
+                return 1e6 * seconds(lambda: [list(map(pull, range(SHARDS))) for _ in range(50)]) / 50  # type: ignore[call-overload]
 
+            def both(pull: object = pull) -> float:
+                return 1e6 * seconds(lambda: [list(threads.map(pull, range(SHARDS))) for _ in range(50)]) / 50  # type: ignore[arg-type]
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def main() -> None:
-    show_machine()
-    with tempfile.TemporaryDirectory() as folder:
-        stores = build(Path(folder), FoldSettings())
-        compare_cache(stores)
-        compare_parallel(stores)
-
-
-if __name__ == "__main__":
-    main()
+            values = turns({OURS: one, "a thread a shard": both}, bench.repeats)
+            yield Row(name=f"{count} timelines, one after another", unit="us", values=values)

@@ -1,0 +1,156 @@
+"""The celebrity threshold, swept from 0, which pulls everything, to never, which pushes everything
+
+One shard, so that a threshold is one of followers. At every threshold the same pages are read.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.fan_out_contenders import delivery_count
+from benchmarks.measure import OURS, Aim, Curve, Measurement, Row, seconds, turns
+from benchmarks.reads import Pages
+from benchmarks.run import Bench
+from benchmarks.worlds import Graph, GraphMissing, append_all, follows, posts, real, registrations, simulated_mix
+from darkroom.actors.shard import Shard
+from darkroom.events.facts import PostPublished, personal
+from darkroom.events.log_adapters.lmdb import LmdbEventLog
+from darkroom.projections.routing import Ids
+from darkroom.projections.shard_state import FoldSettings
+from darkroom.projections.store import Identity
+from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
+
+TITLE = "The celebrity threshold"
+NEVER, DEFAULT = "never", 10_000
+THRESHOLDS: dict[str, int | None] = {"0": 0, "30": 30, "100": 100, "300": 300, "1000": 1_000, "3000": 3_000}
+SINGLE_POSTS = 20
+
+
+def rows(bench: Bench) -> Iterator[Row | Curve]:
+    with bench.folder() as folder, ExitStack() as stack:
+        sweep = _Sweep(bench, folder, stack)
+        sweep.check()
+        contenders: dict[str, Measurement] = {name: partial(sweep.read_us, name) for name in sweep.shards}
+        read = turns(contenders, bench.repeats)
+        writes: dict[str, Measurement] = {name: partial(sweep.write, name) for name in sweep.shards}
+        wrote = turns(writes, bench.repeats)
+        yield sweep.curve(read, wrote)
+        yield Row(
+            name=f"page of 20 at the default threshold ({DEFAULT:,})",
+            unit="us",
+            values={OURS: read[str(DEFAULT)], "pure push": read[NEVER], "pure pull": read["0"]},
+            aims=[Aim(1.5, "pure push", "at most")],
+            checked="200 people's first pages are the same at every threshold",
+        )
+        yield sweep.visible(bench.repeats)
+
+
+class _Sweep:
+    """One log, and a shard of it at every threshold."""
+
+    def __init__(self, bench: Bench, folder: Path, stack: ExitStack) -> None:
+        self.graph = _graph(bench)
+        self.log = LmdbEventLog(folder / "log")
+        self.posts = bench.size(20_000, 1_000)
+        chance = np.random.default_rng(4)
+        batches = bench.repeats + 1
+        self.authors: Ids = chance.integers(1, self.graph.users + 1, self.posts * batches, dtype=np.uint64)
+        append_all(self.log, registrations(self.graph.users))
+        self.first = append_all(self.log, follows(self.graph)) + 1
+        append_all(self.log, posts(self.authors.tolist()))
+        self.shards: dict[str, Shard] = {}
+        for name, threshold in (THRESHOLDS | {str(DEFAULT): DEFAULT, NEVER: None}).items():
+            store = LmdbShardStore(folder / f"shard-{name}", Identity(FORMAT, 1, 0, 1))
+            stack.callback(store.close)
+            self.shards[name] = Shard(self.log, store, FoldSettings(threshold, feed_rows=1_000_000))
+            _fold_to(self.shards[name], self.first + self.posts - 1)
+        stack.callback(self.log.close)
+        self.pages = {name: Pages([shard.store]) for name, shard in self.shards.items()}
+        self.p99s: dict[str, list[float]] = {name: [] for name in self.shards}
+        users = random.Random(3)
+        self.readers = [users.randrange(self.graph.users) + 1 for _ in range(bench.size(2_000, 200))]
+
+    def check(self) -> None:
+        for user in self.readers[:200]:
+            found = {name: [entry.post for entry in pages.entries(user)] for name, pages in self.pages.items()}
+            assert all(page == found[NEVER] for page in found.values()), f"user {user}'s pages differ: {found}"
+
+    def read_us(self, name: str) -> float:
+        median, tail = self.pages[name].times_us(self.readers)
+        self.p99s[name].append(tail)
+        return median
+
+    def write(self, name: str) -> float:
+        """Posts a second of the next batch, in one commit as large as it may be."""
+        shard = self.shards[name]
+        return self.posts / seconds(lambda: _fold_to(shard, shard.position + self.posts))
+
+    def curve(self, read: dict[str, list[float]], wrote: dict[str, list[float]]) -> Curve:
+        names = sorted(self.shards, key=lambda name: float("inf") if name == NEVER else int(name))
+        everything = delivery_count(self.graph, self.authors)
+        return Curve(
+            name=f"Celebrity threshold on {self.graph.name}",
+            unit="see the columns",
+            x_name="threshold, followers",
+            x=names,
+            series={
+                "read p50, us": [statistics.median(read[name]) for name in names],
+                "read p99, us": [statistics.median(self.p99s[name]) for name in names],
+                "write, posts/s": [statistics.median(wrote[name]) for name in names],
+                "deliveries, % of pure push": [100 * self._pushed(name) / everything for name in names],
+            },
+        )
+
+    def _pushed(self, name: str) -> int:
+        if name == NEVER:
+            return delivery_count(self.graph, self.authors)
+        at = self.authors.astype(np.int64)
+        counts = (self.graph.starts[at] - self.graph.starts[at - 1]).astype(np.int64)
+        return int((counts[counts < int(name)] + 1).sum())
+
+    def visible(self, repeats: int) -> Row:
+        """A post by whom most follow, and one by whom as many follow as half the others: until each is committed."""
+        counts = np.diff(self.graph.starts.astype(np.int64))
+        ordinary = int(np.argsort(counts)[len(counts) // 2]) + 1
+        shard = self.shards[str(DEFAULT)]
+        for other in self.shards.values():  # they all share the log; the rest are not read any more
+            _fold_to(other, self.log.head())
+        contenders: dict[str, Measurement] = {
+            OURS: partial(self._single_ms, shard, int(np.argmax(counts)) + 1),
+            "an ordinary author's": partial(self._single_ms, shard, ordinary),
+        }
+        return Row(
+            name=f"a post by the most followed ({counts.max():,}) until readable",
+            unit="ms",
+            values=turns(contenders, repeats),
+            aims=[Aim(2, "an ordinary author's", "at most")],
+        )
+
+    def _single_ms(self, shard: Shard, author: int) -> float:
+        taken = []
+        for _ in range(SINGLE_POSTS):
+            began = time.perf_counter()
+            self.log.append([PostPublished(author=author, caption=personal("dusk"))])
+            _fold_to(shard, self.log.head())
+            taken.append(1e3 * (time.perf_counter() - began))
+        return statistics.median(taken)
+
+
+def _graph(bench: Bench) -> Graph:
+    if bench.quick:
+        return simulated_mix(1_000, 30_000)
+    try:
+        return real("ego-twitter-mutual")
+    except GraphMissing:
+        return simulated_mix()
+
+
+def _fold_to(shard: Shard, position: int) -> None:
+    while shard.position < position:
+        shard.step(min(100_000, position - shard.position))

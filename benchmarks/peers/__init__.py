@@ -1,0 +1,1 @@
+"""What runs in the peers' environments: no module here imports Darkroom, which is not installed there."""

@@ -1,0 +1,55 @@
+"""Home feed pages in process, as the gateway reads them, and how long they take."""
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.measure import percentile
+from darkroom.gateway.http.entities import Json
+from darkroom.gateway.http.hydration import gather, posts, statuses
+from darkroom.projections import home_feed
+from darkroom.projections.feed_cache import FeedCache, NoFeedCache
+from darkroom.projections.home_feed import FeedEntry
+from darkroom.projections.reading import Reading
+from darkroom.projections.routing import ID_MASK
+from darkroom.projections.store import ShardStore
+from darkroom.projections.store_views import StoreViews
+
+ORIGIN = "http://darkroom.test"
+LIMIT = 20
+
+
+class Pages:
+    """Reads of shards whose stores are at hand, one page a reading, as one request would."""
+
+    def __init__(self, stores: Sequence[ShardStore], cache: FeedCache | None = None) -> None:
+        self._views = [StoreViews(store) for store in stores]
+        self._cache = cache or NoFeedCache()
+
+    def entries(self, user: int, below: int = ID_MASK + 1) -> list[FeedEntry]:
+        """A page's posts and authors."""
+        with Reading(self._views) as reading:
+            return home_feed.page(reading, user, below=below, limit=LIMIT, cache=self._cache)
+
+    def gathered(self, user: int) -> int:
+        """A page with its posts, authors and counters, not rendered; how many it holds."""
+        with Reading(self._views) as reading:
+            page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
+            entries = posts(reading, [(entry.post, entry.author, entry.row) for entry in page])
+            gather(reading, user, ORIGIN, entries)
+            return len(entries)
+
+    def rendered(self, user: int) -> list[Json]:
+        """A page as it is encoded."""
+        with Reading(self._views) as reading:
+            page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
+            entries = posts(reading, [(entry.post, entry.author, entry.row) for entry in page])
+            return statuses(reading, user, ORIGIN, entries)
+
+    def times_us(self, users: Sequence[int], kind: str = "entries") -> tuple[float, float]:
+        """(median, 99th percentile) of pages of that kind."""
+        read, times = getattr(self, kind), []
+        for user in users:
+            began = time.perf_counter()
+            read(user)
+            times.append(1e6 * (time.perf_counter() - began))
+        return percentile(times, 50), percentile(times, 99)
