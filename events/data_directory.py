@@ -29,8 +29,11 @@ class DirectoryBusy(Exception):
 class DataDirectory:
     """Paths within one directory. With `create` it is made if need be; DirectoryUnusable otherwise."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, *, create: bool, state: Path | None = None, keeps_log: bool = True) -> None:
+        """`state` is where generations lie, if elsewhere; without `keeps_log` what lies in `log` is a copy."""
         self.path = path.absolute()
+        self._state = self.path if state is None else state.absolute()
+        self._keeps_log = keeps_log
         marker = self.path / "darkroom.json"
         try:
             if create:
@@ -75,12 +78,12 @@ class DataDirectory:
 
     def _check_log(self, *, create: bool) -> None:
         """An empty log in a lost one's place would pass for it, and give its positions, which are ids, to others."""
-        if not (self.log / "data.mdb").exists() and (not create or self.generations.exists()):
+        if self._keeps_log and not (self.log / "data.mdb").exists() and (not create or self.generations.exists()):
             raise DirectoryUnusable(f"{self.path} has no log; restore it")
 
     @property
     def log(self) -> Path:
-        return self.path / "log"
+        return (self.path if self._keeps_log else self._state) / "log"
 
     @property
     def originals(self) -> Path:
@@ -92,7 +95,7 @@ class DataDirectory:
 
     @property
     def generations(self) -> Path:
-        return self.path / "generations"
+        return self._state / "generations"
 
     @property
     def requests(self) -> Path:

@@ -29,6 +29,14 @@ class LogStopped(LogError):
     """A write failed in a way that leaves its outcome to the disk. This log appends no more until it is reopened."""
 
 
+class LogUnreachable(LogBusy):
+    """No answer within the deadline. What was to be appended is surely not stored; try again later."""
+
+
+class OutcomeUnknown(LogStopped):
+    """It was not told in time whether the group is stored: look in the log before it is appended again."""
+
+
 class DamagedRecord(LogError):
     """The record at `position` is not what was written. Readers stop here; nothing is skipped or guessed."""
 
@@ -41,8 +49,11 @@ class DamagedRecord(LogError):
 class EventLog(Protocol):
     """Positions are 1, 2, 3 … without a gap, in the order of the log, whoever appends."""
 
-    def append(self, events: Sequence[Event], times_ms: Sequence[int] | None = None) -> range:
-        """Store all or none, durably, and return their positions; times default to now.
+    def append(self, events: Sequence[Event], times_ms: Sequence[int] | None = None) -> Sequence[int]:
+        """Store them, durably, and return their positions, which ascend; times default to now.
+
+        At hand, all or none are stored and their positions are a range. Behind a network another's may lie between,
+        and a group that failed may have left a prefix.
 
         UndecodableEvent for an event that could not be read back, ValueError for more than APPEND_EVENTS_MAX events or
         a time that is not from 0 to TIME_MS_MAX, LogFull, LogBusy or LogStopped where they cannot be stored.
@@ -59,6 +70,9 @@ class EventLog(Protocol):
 
     def wait(self, position: int, timeout_s: float) -> bool:
         """Wait until the head has reached `position`; False when `timeout_s` passed first."""
+
+    def bytes_stored(self) -> int:
+        """How many bytes of it are on this node's disk."""
 
     def release_dead_readers(self) -> int:
         """Free what readers that were killed still hold; how many there were."""

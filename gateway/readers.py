@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from darkroom.events.clock import Clock
-from darkroom.events.log import EventLog
+from darkroom.events.log import EventLog, LogUnreachable
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.generations import Generations, OpenGeneration
+from darkroom.projections.graph import Graph
+from darkroom.projections.graph_adapters.embedded import EmbeddedGraph
 from darkroom.projections.reading import Behind, Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.store import Identity, StoreBusy
@@ -47,8 +49,10 @@ class Readers:
         cache: FeedCache | None = None,
         clock: Clock = monotonic_ms,
         remote: bool = False,
+        graph: Callable[[Reading], Graph] = EmbeddedGraph,
     ) -> None:
-        """`remote` where generations or log are behind a network."""
+        """`remote` where generations or log are behind a network; `graph` answers beside a reading."""
+        self.graph = graph
         self._generations = generations
         self._log = log
         self._wait_ms = wait_ms
@@ -148,7 +152,10 @@ class Readers:
             return False
         awaited, since_ms = self._awaited.get(shard, (0, 0))
         if position >= awaited:
-            head = self._log.head()
+            try:
+                head = self._log.head()
+            except LogUnreachable:
+                return False  # nothing newer is known to exist
             if position >= head:
                 return False
             since_ms = self._clock()

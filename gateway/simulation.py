@@ -39,7 +39,7 @@ TRIES = 20
 Plan = Mapping[type[Event], int]
 """How many of each kind."""
 
-Traffic = Generator[list[Event], range, None]
+Traffic = Generator[list[Event], Sequence[int], None]
 """Groups of events, each answered with its positions; an event names only what earlier groups have made."""
 
 FREQUENCIES: Plan = {
@@ -112,7 +112,7 @@ def mix(
     }
     head = 0
 
-    def place(group: Sequence[Event]) -> range:
+    def place(group: Sequence[Event]) -> Sequence[int]:
         nonlocal head
         head += len(group)
         return range(head - len(group) + 1, head + 1)
@@ -135,7 +135,9 @@ def follower_counts(people: int, follows: int) -> list[int]:
     return [round(upper) - round(lower) for lower, upper in pairwise(sums)]
 
 
-def _placed(traffic: Traffic, place: Callable[[Sequence[Event]], range]) -> Iterator[tuple[list[Event], range]]:
+def _placed(
+    traffic: Traffic, place: Callable[[Sequence[Event]], Sequence[int]]
+) -> Iterator[tuple[list[Event], Sequence[int]]]:
     """Each group and where it was placed, which the traffic is told before it goes on."""
     group = next(traffic, None)
     while group is not None:

@@ -134,11 +134,11 @@ class LmdbEventLog:
         if self._stopped is not None:
             raise LogStopped(self._stopped)
         with self._environment.write() as transaction:
-            position = _sound_head(transaction)
+            position = sound_head(transaction)
             with transaction.cursor() as cursor:
                 for ticket in group:
                     ticket.first = position + 1
-                    rows = _rows(ticket.bodies, ticket.first)
+                    rows = rows_of(ticket.bodies, ticket.first)
                     _, added = cursor.putmulti(rows, append=True)
                     if added != len(rows):
                         raise DamagedRecord(ticket.first, "the head is not the highest key")
@@ -223,12 +223,12 @@ class LmdbEventLog:
     def _check_count(self) -> None:
         with self._environment.read() as transaction:
             try:
-                _sound_head(transaction)
+                sound_head(transaction)
             except DamagedRecord as error:
                 raise DamagedRecord(_first_missing(transaction), error.reason) from error
 
 
-def _rows(bodies: list[bytes], first: int) -> list[tuple[bytes, bytes]]:
+def rows_of(bodies: list[bytes], first: int) -> list[tuple[bytes, bytes]]:
     pack_key, crc32 = _KEY.pack, zlib.crc32
     # The position seeds the checksum, so that a record under another's key is damage too.
     return [
@@ -271,7 +271,7 @@ def _count(transaction: lmdb.Transaction[bytes] | lmdb.Transaction[memoryview[in
     return int(transaction.stat()["entries"])
 
 
-def _sound_head(transaction: lmdb.Transaction[bytes]) -> int:
+def sound_head(transaction: lmdb.Transaction[bytes]) -> int:
     """The head; DamagedRecord where it is not the count, as with a gap or a page that fell back to an older version."""
     count = _count(transaction)
     try:

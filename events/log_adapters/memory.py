@@ -44,6 +44,9 @@ class MemoryEventLog:
         with self._grown:
             return self._grown.wait_for(lambda: len(self._records) >= position, timeout_s)
 
+    def bytes_stored(self) -> int:
+        return 0
+
     def release_dead_readers(self) -> int:
         return 0  # nobody else reads it
 

@@ -120,7 +120,7 @@ def _author(seed: int, photo: int, authors: Sequence[int]) -> int:
 
 def _append(
     log: EventLog, what: str, items: Sequence[T], event: Callable[[T], Event]
-) -> Iterator[tuple[list[T], range]]:
+) -> Iterator[tuple[list[T], Sequence[int]]]:
     """Append an event for each item, in groups, and tell where each group went."""
     progress, remaining, done = Progress(what), iter(items), 0
     try:

@@ -401,8 +401,11 @@ class MoodyLog:
         self.revealed = 0
         self.calm = False
 
-    def append(self, events: Sequence[Event], times_ms: Sequence[int] | None = None) -> range:
+    def append(self, events: Sequence[Event], times_ms: Sequence[int] | None = None) -> Sequence[int]:
         return self._log.append(events, times_ms)
+
+    def bytes_stored(self) -> int:
+        return self._log.bytes_stored()
 
     def read(self, after: int, limit: int) -> list[Recorded]:
         if self.calm:
