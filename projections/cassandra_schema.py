@@ -8,7 +8,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from darkroom.projections.cassandra_session import CassandraSession, StoreRefused, StoreUnavailable
+from darkroom.projections.cassandra_session import CassandraSession
+from darkroom.projections.store import StoreRefused, StoreUnavailable
 
 LEASE_S = 60
 _POLL_S = 0.1

@@ -29,7 +29,7 @@ from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionP
 from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from darkroom.projections.cassandra_requests import PAGE_ROWS, UNTIMED, Request, Row, Statement, batches, run_all
-from darkroom.projections.store import StoreError
+from darkroom.projections.store import StoreError, StoreRefused, StoreUnavailable, WrongCredentials
 
 CONCURRENCY = 128
 DEFINE_DEADLINE_S = 60.0
@@ -40,18 +40,6 @@ _PROTOCOL = 4
 _KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _CONSISTENCIES = ("LOCAL_QUORUM", "QUORUM", "EACH_QUORUM", "ALL", "LOCAL_ONE", "ONE", "TWO", "THREE")
 _CONNECT_S, _HEARTBEAT_S, _RECONNECT_S = 5.0, 10.0, 5.0
-
-
-class StoreUnavailable(StoreError):
-    """No answer by the deadline, or none that could be given. What was asked may still be done; ask again."""
-
-
-class StoreRefused(StoreError):
-    """The server will not do it, however often it is asked; the message says what to change."""
-
-
-class WrongCredentials(StoreRefused):
-    """The user or the password is not the server's."""
 
 
 class UnknownKeyspace(StoreRefused):

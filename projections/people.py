@@ -65,7 +65,8 @@ def profile_changed(state: ShardState, event: ProfileChanged) -> None:
 
 
 def forget_profile(state: ShardState, user: int) -> None:
-    state.rows[PROFILES].delete(id_key(user))
+    if state.serves(user):
+        state.rows[PROFILES].delete(id_key(user))
 
 
 def _changed(new: Personal | None, old: str) -> str:

@@ -43,9 +43,10 @@ class Reading:
         lagging: Lagging = never_lagging,
         generation: int = 0,
     ) -> None:
+        """`generation` is the number of the one that the shards are of."""
         self._shards = shards
-        self._min_position = min_position
-        self._is_lagging = lagging
+        self.min_position = min_position
+        self.is_lagging = lagging
         self._views: dict[int, View] = {}
         self._stack = ExitStack()
         self._position: int | None = None
@@ -87,10 +88,10 @@ class Reading:
     def _open(self, shard: int) -> View:
         view = self._stack.enter_context(self._shards[shard].view())
         position = view.checkpoint.position
-        if position < self._min_position:
-            raise Behind(shard, position, self._min_position)
+        if position < self.min_position:
+            raise Behind(shard, position, self.min_position)
         self._views[shard] = view
-        if not self._min_position and self._is_lagging(shard, position):
+        if not self.min_position and self.is_lagging(shard, position):
             self.lagging.add(shard)
         else:
             self._position = position if self._position is None else min(self._position, position)

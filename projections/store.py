@@ -36,6 +36,18 @@ class SnapshotExpired(StoreError):
     """A snapshot was held for longer than its deadline, and would keep old pages from being freed."""
 
 
+class StoreUnavailable(StoreError):
+    """No answer by the deadline, or none that could be given. What was asked may still be done; ask again."""
+
+
+class StoreRefused(StoreError):
+    """The server will not do it, however often it is asked; the message says what to change."""
+
+
+class WrongCredentials(StoreRefused):
+    """The user or the password is not the server's."""
+
+
 class Identity(msgspec.Struct, frozen=True, array_like=True):
     """What a store is of: it is refused where it is opened as anything else."""
 

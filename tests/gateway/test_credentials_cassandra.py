@@ -33,7 +33,8 @@ from darkroom.gateway.credentials import (
 from darkroom.gateway.credentials_cassandra import CassandraCredentialStore
 from darkroom.projections.cassandra_requests import Statement
 from darkroom.projections.cassandra_schema import SchemaMismatch
-from darkroom.projections.cassandra_session import CassandraSession, StoreUnavailable, open_session
+from darkroom.projections.cassandra_session import CassandraSession, open_session
+from darkroom.projections.store import StoreUnavailable
 
 pytestmark = pytest.mark.services
 

@@ -20,13 +20,11 @@ from darkroom.projections.cassandra_schema import SchemaMismatch, drop_schema, e
 from darkroom.projections.cassandra_session import (
     CassandraAddress,
     CassandraSession,
-    StoreRefused,
-    StoreUnavailable,
     UnknownDatacenter,
     UnknownKeyspace,
-    WrongCredentials,
     open_session,
 )
+from darkroom.projections.store import StoreRefused, StoreUnavailable, WrongCredentials
 
 pytestmark = pytest.mark.services
 

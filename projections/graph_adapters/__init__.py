@@ -1,0 +1,1 @@
+"""Adapters of the graph's port, one module per technology."""
