@@ -10,13 +10,16 @@ import gc
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from darkroom.events.codec import UndecodableEvent
 from darkroom.events.facts import Recorded
 from darkroom.events.log import EventLog, LogError
 from darkroom.projections.effects import Publisher
 from darkroom.projections.fold import fold
-from darkroom.projections.shard_state import FoldSettings, ShardState
+from darkroom.projections.shard_state import SETTINGS_KEY, FoldSettings, ShardState
 from darkroom.projections.store import Checkpoint, ShardStore, Snapshot, StoreError, Superseded
+from darkroom.projections.tables import META
 
 READ_RECORDS = 5_000
 FOLD_S_MAX = 10.0
@@ -41,15 +44,50 @@ class Shard:
     def __init__(
         self, log: EventLog, store: ShardStore, settings: FoldSettings, publishers: Sequence[Publisher] = ()
     ) -> None:
-        """Opens the publishers, in whose order effects are published; whoever made them closes them. ViewsLost."""
+        """Opens the publishers, in whose order effects are published; whoever made them closes them. ViewsLost.
+
+        What an earlier run published and did not commit was folded by its settings, so where there are publishers
+        other ones hold only above the log's present head; until then the shard goes on with the former.
+        """
         identity = store.identity
         self._log = log
         self.store = store
         self._publishers = publishers
         self._state = ShardState(identity.shard, identity.shards, settings, publishes=bool(publishers))
         self.position = store.checkpoint().position
+        self._coming: FoldSettings | None = None
+        self._coming_above = 0
         for publisher in publishers:
             publisher.open(self.position)
+        if publishers:
+            self._settle(settings)
+
+    def _settle(self, settings: FoldSettings) -> None:
+        with self.store.snapshot() as snapshot:
+            stored = snapshot.get(META, SETTINGS_KEY)
+        if stored is None:
+            self._commit_settings(settings)
+            return
+        former = msgspec.msgpack.decode(stored, type=FoldSettings)
+        if former != settings:
+            self._state.use(former)
+            self._coming, self._coming_above = settings, self._log.head()
+
+    def _commit_settings(self, settings: FoldSettings) -> None:
+        """By themselves, for what is folded by them may be published before it is committed."""
+        encoded = msgspec.msgpack.encode(settings)
+        self.store.commit(self.position, self.store.checkpoint(), {META: [(SETTINGS_KEY, encoded)]})
+
+    def _limit(self, batch_events: int) -> int:
+        """How many records may be folded by the present settings; coming ones are taken when it is their turn."""
+        if self._coming is None:
+            return batch_events
+        if self.position < self._coming_above:
+            return min(batch_events, self._coming_above - self.position)
+        self._commit_settings(self._coming)
+        self._state.use(self._coming)
+        self._coming = None
+        return batch_events
 
     def step(self, batch_events: int) -> int:
         """Fold in at most `batch_events` records in one commit; how many they were, 0 at the log's head.
@@ -58,6 +96,7 @@ class Shard:
         cannot be folded in is FoldFailed. After any error the shard must be opened anew, for its working state may be
         ahead of its store.
         """
+        batch_events = self._limit(batch_events)
         records = self._log.read(self.position, min(batch_events, READ_RECORDS))
         if not records:
             self._check_head()

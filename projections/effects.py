@@ -32,8 +32,8 @@ from darkroom.projections.tables import (
 )
 from darkroom.projections.views import Deed
 
-BUCKET_BITS = 20
-"""Entries of one owner are counted, and lie together, by ranges of 2^20 keys: no partition has more than that many."""
+BUCKET_BITS = 22
+"""Entries of one owner are counted, and lie together, by ranges of 2^22 keys: no partition has more than that many."""
 
 ENTRY_TABLES = (
     FOLLOWING,

@@ -39,6 +39,7 @@ DAYS_MAX = 36_600
 ENTRIES_KEPT_MAX = 500_000
 DAYS_KEY = b"days"
 HORIZON_KEY = b"horizon"
+SETTINGS_KEY = b"settings"
 
 id_key = struct.Struct(">Q").pack
 
@@ -88,11 +89,18 @@ class ShardState:
             self.effects = Effects(self.serves, self._bucket_sizes)
             self._tell_effects()
 
+    def use(self, settings: FoldSettings) -> None:
+        """These settings from the next position on."""
+        self.settings = settings
+        self.feeds.rows_max = settings.feed_rows
+        self._expire()
+
     def _tell_effects(self) -> None:
         for table in self.packed.values():
             table.changing = partial(self._entry_changed, table.name)
-        for rows in (self.live, *self.rows.values()):
+        for rows in self.rows.values():
             rows.changing = partial(self._row_changed, rows.name)
+        self.live.changing = partial(self._row_changed, LIVE)
 
     def _entry_changed(self, table: str, owner: int, key: int, new: Any, old: Any) -> None:
         assert self.effects is not None
