@@ -3,7 +3,7 @@
 Nothing that matters travels through it: workers pull the log. Calls carry questions and nudges, which may be lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,12 @@ from darkroom.projections.store import ShardStore
 
 @dataclass(frozen=True)
 class ShardParts:
-    """What a shard works with, opened where it runs."""
+    """What a shard works with, opened where it runs. `committed` is told of each position that it commits."""
 
     log: EventLog
     store: ShardStore
     publishers: Sequence[Publisher] = ()
+    committed: Callable[[int], None] | None = None
 
 
 class ShardWiring(Protocol):

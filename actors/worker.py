@@ -81,6 +81,8 @@ class Worker:
                     well = True
                 if not folded:
                     log.wait(shard.position + 1, WAIT_S)
+                elif parts.committed is not None:
+                    parts.committed(shard.position)
 
     def _batch_events(self, position: int) -> int:
         """A batch is committed whole, so what lies before a record that failed is made a batch of its own."""

@@ -1,46 +1,64 @@
 """The composition root: the one place that names concrete adapters and wires them. Nothing happens at import."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from darkroom.actors.runtime import Runtime
+from darkroom.actors.runtime import Runtime, ShardWiring
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
 from darkroom.events.data_directory import DataDirectory
-from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.events.originals_adapters.folder import FolderOriginals
-from darkroom.gateway.credentials import Credentials
+from darkroom.gateway.commands.console import notice
+from darkroom.gateway.credentials import Credentials, CredentialStore
 from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
 from darkroom.gateway.media import MediaLibrary
+from darkroom.gateway.published_generations import GraphedGenerations, PublishedGenerations
 from darkroom.gateway.readers import Readers
-from darkroom.gateway.settings import Settings
-from darkroom.gateway.shard_wiring import EmbeddedShards
+from darkroom.gateway.servers import Servers, is_remote, object_store_address, open_log, redis_address
+from darkroom.gateway.settings import Settings, SettingsError
+from darkroom.gateway.shard_wiring import EmbeddedShards, ServedShards
+from darkroom.gateway.uploads import Uploads
 from darkroom.gateway.uploads_sqlite import SqliteUploads
 from darkroom.gateway.writes import Writer
 from darkroom.projections.feed_cache import FeedCache, LruFeedCache, NoFeedCache
-from darkroom.projections.generations import FolderGenerations
+from darkroom.projections.generations import FolderGenerations, Generations
+from darkroom.projections.graph import Graph
+from darkroom.projections.graph_adapters.embedded import EmbeddedGraph
+from darkroom.projections.reading import Reading
 from darkroom.projections.shard_state import FoldSettings
 
 
 class Darkroom:
     """One data directory, opened: its log and its readers. Use as a context manager."""
 
-    def __init__(self, settings: Settings, *, create: bool = False, waits_for_lagging: bool = True) -> None:
-        """With `create` the directory is made if need be.
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        create: bool = False,
+        waits_for_lagging: bool = True,
+        tell: Callable[[str], None] = notice,
+    ) -> None:
+        """With `create` the directory is made if need be, and `tell` is told which servers are waited for.
 
         `waits_for_lagging` False is for a server, whose reads leave out shards that lag for too long.
         """
         self.settings = settings
         with ExitStack() as stack:
-            self.directory = DataDirectory(settings.data, create=create)
-            self.log = LmdbEventLog(self.directory.log, create=create)
+            self.directory = data_directory(settings, create=create)
+            self.servers = Servers(settings, tell, wait_s=settings.service_wait_s)
+            stack.callback(self.servers.close)
+            self.log = open_log(settings, self.directory.log, create=create)
             stack.callback(self.log.close)
-            self.generations = FolderGenerations(self.directory.generations)
+            self.generations = _generations(self.directory, self.servers)
             self.readers = Readers(
                 self.generations,
                 self.log,
                 wait_ms=settings.read_wait_ms,
                 max_lag_ms=None if waits_for_lagging else settings.max_read_lag_ms,
-                cache=_feed_cache(settings),
+                cache=_feed_cache(settings, stack),
+                remote=is_remote(settings),
+                graph=_graph(self.servers),
             )
             stack.callback(self.readers.close)
             self._stack = stack.pop_all()
@@ -61,12 +79,17 @@ class Darkroom:
             self.directory,
             self.log,
             runtime,
-            EmbeddedShards(self.directory.log),
+            self._wiring(),
             self.generations,
             FoldSettings(settings.celebrity_threshold, settings.feed_rows, settings.feed_ttl_days),
             batch_events=settings.batch_events,
             shards=settings.shards,
         )
+
+    def _wiring(self) -> ShardWiring:
+        if is_remote(self.settings) or self.settings.object_store is not None:
+            return ServedShards(self.settings, self.directory.log)
+        return EmbeddedShards(self.directory.log)
 
 
 class Gateway:
@@ -80,11 +103,11 @@ class Gateway:
         with ExitStack() as stack:
             self.writer = Writer(darkroom.log, darkroom.readers, wait_ms=settings.write_wait_ms)
             stack.callback(self.writer.close)
-            self.credentials = Credentials(SqliteCredentialStore(directory.path))
+            self.credentials = Credentials(_credential_store(directory, darkroom.servers))
             stack.callback(self.credentials.close)
-            self.media = MediaLibrary(FolderOriginals(directory.originals), directory.renditions)
+            self.media = _media(settings, directory, stack)
             stack.callback(self.media.close)
-            self.uploads = SqliteUploads(directory.path)
+            self.uploads = _uploads(directory, darkroom.servers)
             stack.callback(self.uploads.close)
             self._stack = stack.pop_all()
 
@@ -92,14 +115,84 @@ class Gateway:
         self._stack.close()
 
 
-def make_runtime(name: str) -> Runtime:
+def make_runtime(name: str, ray_address: str = "local") -> Runtime:
     """The runtime called `ray` or `inline`; RuntimeFailed where it does not start."""
     if name == "inline":
         return InlineRuntime()
     from darkroom.actors.runtimes.ray import RayRuntime  # Ray takes a second to import, and most commands need none
 
-    return RayRuntime()
+    return RayRuntime(ray_address)
 
 
-def _feed_cache(settings: Settings) -> FeedCache:
+def data_directory(settings: Settings, *, create: bool) -> DataDirectory:
+    """The directory that the settings name. DirectoryUnusable."""
+    return DataDirectory(settings.data, create=create, state=settings.state, keeps_log=settings.kafka is None)
+
+
+def _generations(directory: DataDirectory, servers: Servers) -> Generations:
+    if servers.cassandra is not None:
+        return PublishedGenerations(servers.cassandra, servers.neo4j, directory.generations)
+    if servers.neo4j is not None:
+        return GraphedGenerations(directory.generations, servers.neo4j)
+    return FolderGenerations(directory.generations)
+
+
+def _graph(servers: Servers) -> Callable[[Reading], Graph]:
+    neo4j = servers.neo4j
+    if neo4j is None:
+        return EmbeddedGraph
+    from darkroom.projections.graph_adapters.neo4j import Neo4jGraph
+
+    def graph(reading: Reading) -> Graph:
+        """At or above the lowest position that the reading accepts."""
+        return Neo4jGraph(
+            neo4j, reading.generation, reading.shards, min_position=reading.min_position, lagging=reading.is_lagging
+        )
+
+    return graph
+
+
+def _credential_store(directory: DataDirectory, servers: Servers) -> CredentialStore:
+    if servers.cassandra is None:
+        return SqliteCredentialStore(directory.path)
+    from darkroom.gateway.credentials_cassandra import CassandraCredentialStore
+
+    return CassandraCredentialStore(servers.cassandra)
+
+
+def _uploads(directory: DataDirectory, servers: Servers) -> Uploads:
+    if servers.cassandra is None:
+        return SqliteUploads(directory.path)
+    from darkroom.gateway.uploads_cassandra import CassandraUploads
+
+    return CassandraUploads(servers.cassandra)
+
+
+def _media(settings: Settings, directory: DataDirectory, stack: ExitStack) -> MediaLibrary:
+    address = object_store_address(settings)
+    if address is None:
+        return MediaLibrary(FolderOriginals(directory.originals), directory.renditions)
+    from darkroom.events.object_store import ObjectStore, ObjectStoreError
+    from darkroom.events.originals_adapters.s3 import S3Originals
+    from darkroom.gateway.media_renditions_s3 import S3Renditions
+
+    try:
+        ObjectStore(address).check()
+    except ObjectStoreError as error:
+        raise SettingsError(f"object_store: {error}") from None
+    originals = S3Originals(address.below("originals"))
+    stack.callback(originals.close)
+    return MediaLibrary(originals, S3Renditions(address.below("renditions")))
+
+
+def _feed_cache(settings: Settings, stack: ExitStack) -> FeedCache:
+    address = redis_address(settings)
+    if address is not None:
+        from darkroom.projections.feed_cache_redis import RedisFeedCache
+
+        cache = RedisFeedCache(address)
+        stack.callback(cache.close)
+        return cache
+    if settings.cassandra is not None:
+        return NoFeedCache()  # to compare versions is to read what would be cached
     return LruFeedCache(settings.feed_cache_entries) if settings.feed_cache_entries else NoFeedCache()

@@ -225,11 +225,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     neo4j_user: Annotated[str, LOGIN, Help("Who logs in.")] = "neo4j"
     neo4j_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
+    neo4j_namespace: Annotated[
+        str, NAME, Help("What its labels begin with; no two logs may share one in a database."),
+    ] = "darkroom"
     neo4j_database: Annotated[str, NAME, Help("The database.")] = "neo4j"
     redis: Annotated[
         str | None, Servers(), Help("Redis; active users' feeds are cached there.", none="they are cached in memory"),
     ] = None
     redis_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
+    redis_prefix: Annotated[str, NAME, Help("What its keys begin with; no two logs may share one.")] = "darkroom"
     object_store: Annotated[
         str | None, OBJECT_URL,
         Help("A bucket; photos and snapshots of the shards' state are there.", none="photos are in `data`"),

@@ -47,6 +47,9 @@ class OpenGeneration(Protocol):
     def positions(self) -> list[int]:
         """Each shard's position."""
 
+    def bytes_stored(self) -> list[int | None]:
+        """How many bytes each shard has on this node's disk; None where it has them elsewhere."""
+
     def release_dead_readers(self) -> None:
         """Free what readers that were killed still hold."""
 
@@ -137,6 +140,9 @@ class Generation:
     def positions(self) -> list[int]:
         """Each shard's position."""
         return [store.checkpoint().position for store in self.stores]
+
+    def bytes_stored(self) -> list[int | None]:
+        return [store.bytes_stored() for store in self.stores]
 
     def release_dead_readers(self) -> None:
         for store in self.stores:

@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 from darkroom.events.clock import system_clock
 from darkroom.events.codec import UndecodableEvent
-from darkroom.events.data_directory import DataDirectory
 from darkroom.events.facts import Event
 from darkroom.events.json_lines import LINE_BYTES_MAX, format_line, parse_line
-from darkroom.events.log import POSITION_MAX, LogError
-from darkroom.events.log_adapters.lmdb import LmdbEventLog
+from darkroom.events.log import POSITION_MAX, EventLog, LogError
 from darkroom.gateway.commands.console import CommandFailed, Progress, answer
+from darkroom.gateway.composition import data_directory
+from darkroom.gateway.servers import open_log
 from darkroom.gateway.settings import Settings
 
 BLOCK_LINES = 10_000
@@ -80,9 +80,9 @@ def check(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: AR
 
 
 @contextmanager
-def opened_log(settings: Settings, *, create: bool = False) -> Iterator[LmdbEventLog]:
-    """The directory's log."""
-    log = LmdbEventLog(DataDirectory(settings.data, create=create).log, create=create)
+def opened_log(settings: Settings, *, create: bool = False) -> Iterator[EventLog]:
+    """The directory's log, or the one on Kafka."""
+    log = open_log(settings, data_directory(settings, create=create).log, create=create)
     try:
         yield log
     finally:

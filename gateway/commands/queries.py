@@ -5,15 +5,16 @@ Answers come in the order asked. One that does not exist is an error in its plac
 
 import argparse
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from darkroom.gateway.commands.console import CommandFailed, answer, answer_json, arguments_or_stdin, tell_lag
 from darkroom.gateway.composition import Darkroom
 from darkroom.gateway.settings import Settings
-from darkroom.projections import activity, engagement, home_feed, people, social_graph, timelines
+from darkroom.projections import activity, engagement, home_feed, people, timelines
+from darkroom.projections.graph import Found, Graph, Page
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK
-from darkroom.projections.views import View
 
 FEED_LIMIT_MAX = 1000
 ALL = 1 << 62
@@ -42,42 +43,36 @@ def feed(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def graph_users(arguments: argparse.Namespace, settings: Settings) -> int:
     """Followers, followed or posts of users."""
-    queries: dict[str, Callable[..., list[int]]] = {
-        "followers": social_graph.followers,
-        "following": social_graph.following,
-        "posts": timelines.timeline,
-    }
-    ids = queries[arguments.query]
 
-    def of_user(reading: Reading, asked: str) -> Answer:
+    def of_user(reading: Reading, graph: Graph, asked: str) -> Answer:
         user = _user(reading, asked)
-        return _ids(reading.of(user), user, ids(reading, user, limit=_limit(arguments)))
+        questions = {"followers": graph.followers, "following": graph.following, "posts": graph.posts}
+        page = Page(_limit(arguments), newest_first=arguments.query == "posts")
+        return _ids(user, questions[arguments.query](user, page))
 
-    return _answer_each(arguments, settings, arguments.users, of_user)
+    return _answer_each_of_graph(arguments, settings, arguments.users, of_user)
 
 
 def graph_posts(arguments: argparse.Namespace, settings: Settings) -> int:
     """Likers or comments of posts."""
-    queries: dict[str, Callable[..., list[int]]] = {"likers": engagement.likers, "comments": engagement.comments}
-    ids = queries[arguments.query]
 
-    def of_post(reading: Reading, asked: str) -> Answer:
+    def of_post(reading: Reading, graph: Graph, asked: str) -> Answer:
         post, author = _post(reading, asked)
-        shard = reading.of(author)
-        return _ids(shard, post, ids(shard, post, limit=_limit(arguments)))
+        questions = {"likers": graph.likers, "comments": graph.comments}
+        return _ids(post, questions[arguments.query](post, author, Page(_limit(arguments))))
 
-    return _answer_each(arguments, settings, arguments.posts, of_post)
+    return _answer_each_of_graph(arguments, settings, arguments.posts, of_post)
 
 
 def graph_commented(arguments: argparse.Namespace, settings: Settings) -> int:
     """Live posts of one user that carry a live comment by another."""
 
-    def of_pair(reading: Reading, asked: str) -> Answer:
+    def of_pair(reading: Reading, graph: Graph, asked: str) -> Answer:
         author, commenter = _user(reading, asked), _user(reading, arguments.commenter)
-        found = engagement.commented_posts(reading, author, commenter)
-        return {"id": str(author), "commenter": str(commenter), **_ids(reading.of(author), author, found)}
+        found = graph.posts_commented_on(author, commenter, Page(ALL, newest_first=True))
+        return {"id": str(author), "commenter": str(commenter), **_ids(author, found)}
 
-    return _answer_each(arguments, settings, [arguments.author], of_pair)
+    return _answer_each_of_graph(arguments, settings, [arguments.author], of_pair)
 
 
 def counters_user(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -127,9 +122,9 @@ def _limit(arguments: argparse.Namespace) -> int:
     return limit or ALL
 
 
-def _ids(shard: View, owner: int, ids: list[int]) -> Answer:
-    """An answer of one shard holds at that shard's position, whatever shards were asked for the name or the post."""
-    return {"id": str(owner), "position": shard.checkpoint.position, "ids": [str(one) for one in ids]}
+def _ids(owner: int, found: Found) -> Answer:
+    """An answer of the graph holds at its own position, whatever shards were asked for the name or the post."""
+    return {"id": str(owner), "position": found.position, "ids": [str(one) for one in found.ids]}
 
 
 def _user(reading: Reading, asked: str) -> int:
@@ -157,18 +152,33 @@ def _post(reading: Reading, asked: str) -> tuple[int, int]:
 def _answer_each(
     arguments: argparse.Namespace, settings: Settings, asked: Iterable[str], query: Callable[[Reading, str], Answer]
 ) -> int:
+    return _answer_each_of_graph(arguments, settings, asked, lambda reading, graph, one: query(reading, one))  # noqa: ARG005
+
+
+def _answer_each_of_graph(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    asked: Iterable[str],
+    query: Callable[[Reading, Graph, str], Answer],
+) -> int:
     status = 0
     show = answer_json if arguments.json else _show
     with Darkroom(settings) as darkroom:
         for one in arguments_or_stdin(asked):
             try:
-                show(darkroom.readers.read(lambda reading, one=one: query(reading, one)))  # type: ignore[misc]
+                show(darkroom.readers.read(partial(_of_graph, darkroom.readers.graph, query, one)))
             except _Unknown as unknown:
                 show({"id": one, "error": str(unknown)})
                 status = 1
         positions = darkroom.readers.positions()
         tell_lag(darkroom.log.head(), positions)
     return status
+
+
+def _of_graph(
+    graph: Callable[[Reading], Graph], query: Callable[[Reading, Graph, str], Answer], asked: str, reading: Reading
+) -> Answer:
+    return query(reading, graph(reading), asked)
 
 
 def _show(fields: Answer) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from darkroom.actors.supervisor import RebuildRequest, Supervisor, ask_for_rebuild, take_answer
@@ -16,7 +16,6 @@ from darkroom.events.data_directory import DataDirectory, DirectoryBusy, WorkLoc
 from darkroom.gateway.commands.console import CommandFailed, Progress, answer, answer_json, tell_lag
 from darkroom.gateway.composition import Darkroom, Gateway, make_runtime
 from darkroom.gateway.settings import Settings
-from darkroom.projections.generations import read_pointer, serving
 
 POLL_S = 0.05
 
@@ -85,7 +84,7 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
                 if lock is None:
                     generation = _rebuild_beside(darkroom.directory, settings.shards)
                 else:
-                    supervisor = darkroom.supervisor(make_runtime(settings.runtime or "inline"))
+                    supervisor = darkroom.supervisor(make_runtime(settings.runtime or "inline", settings.ray_address))
                     try:
                         generation = supervisor.rebuild(settings.shards, progress)
                     finally:
@@ -98,14 +97,18 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
 
 def status(arguments: argparse.Namespace, settings: Settings) -> int:
     """Head, generation, each shard's position, lag, size and fault, and who works here."""
-    with Darkroom(settings) as darkroom, serving(darkroom.directory.generations) as generation:
+    with Darkroom(settings) as darkroom, ExitStack() as stack:
+        generation = darkroom.generations.open_serving()
+        if generation is not None:
+            stack.callback(generation.close)
         positions = generation.positions() if generation else []
+        sizes = generation.bytes_stored() if generation else []
         head = darkroom.log.head()  # after the positions, for all of them rise
         shards: list[dict[str, Any]] = []
         for shard, position in enumerate(positions):
             fault = fault_of(darkroom.directory.generations, generation.number, shard) if generation else None
-            size = generation.stores[shard].bytes_stored() if generation else 0
-            shards.append({"shard": shard, "position": position, "lag": head - position, "bytes": size, "fault": fault})
+            lag = head - position
+            shards.append({"shard": shard, "position": position, "lag": lag, "bytes": sizes[shard], "fault": fault})
         told = {
             "head": head,
             "log_bytes": darkroom.log.bytes_stored(),
@@ -126,15 +129,14 @@ def _show_status(told: dict[str, Any]) -> None:
     answer(f"generation {told['generation']}" if told["generation"] else "no generation yet")
     for shard in told["shards"]:
         fault = f", stands still: {shard['fault']}" if shard["fault"] else ""
-        answer(
-            f"shard {shard['shard']}: position {shard['position']}, lag {shard['lag']}, {shard['bytes']} bytes{fault}"
-        )
+        size = f"{shard['bytes']} bytes" if shard["bytes"] is not None else "views on servers"
+        answer(f"shard {shard['shard']}: position {shard['position']}, lag {shard['lag']}, {size}{fault}")
     answer(f"in use by {told['worker']}" if told["worker"] else "nobody works here")
 
 
 @contextmanager
 def supervised(darkroom: Darkroom, runtime: str) -> Iterator[Supervisor]:
-    supervisor = darkroom.supervisor(make_runtime(runtime))
+    supervisor = darkroom.supervisor(make_runtime(runtime, darkroom.settings.ray_address))
     try:
         supervisor.start()
         yield supervisor
@@ -162,7 +164,7 @@ def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> 
     """Wait for the server's shards to reach the log's present head."""
     head = darkroom.log.head()
     while True:
-        pointer = read_pointer(darkroom.directory.generations)  # again each time, for a rebuild may switch meanwhile
+        pointer = darkroom.generations.pointer()  # again each time, for a rebuild may switch meanwhile
         if settings.shards not in (None, pointer.shards) and pointer.generation:
             raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
         slowest = min(darkroom.readers.positions(), default=0)

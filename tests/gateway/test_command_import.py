@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .commands_run import done, exported, filled, refused, registered
+from commands_run import done, exported, filled, refused, registered
 
 FOLLOWS = "# follower\tfollowee\n1\t2\n\n3\t1\n2 1\n1\t2\n"
 FAVOURITES = "# user\tphoto\n1\t100\n2\t100\n3\t7\n9\t7\t1700000000\n"

@@ -5,14 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from commands_run import COMMAND, darkroom, done, environment, exported, filled, lines, refused, registered, views
 
 from darkroom.events.codec import EVENT_BYTES_MAX
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.facts import FeedViewed
 from darkroom.events.json_lines import LINE_BYTES_MAX
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
-
-from .commands_run import COMMAND, darkroom, done, environment, exported, filled, lines, refused, registered, views
 
 
 def view(**more: object) -> dict[str, object]:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands_run import darkroom, done, exported, filled, lines, refused, registered
 
 from darkroom.projections.routing import shard_of, shard_of_text
-
-from .commands_run import darkroom, done, exported, filled, lines, refused, registered
 
 WORLD: list[dict[str, Any]] = [
     *registered("ada", "Bo", "cy", "di"),

@@ -15,13 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from histories import seeded_history
-
-from darkroom.events.data_directory import DataDirectory, WorkLock
-from darkroom.events.json_lines import format_line
-from darkroom.gateway.main import build_parser, main
-
-from .commands_run import (
+from commands_run import (
     COMMAND,
     darkroom,
     done,
@@ -34,6 +28,11 @@ from .commands_run import (
     served,
     views,
 )
+from histories import seeded_history
+
+from darkroom.events.data_directory import DataDirectory, WorkLock
+from darkroom.events.json_lines import format_line
+from darkroom.gateway.main import build_parser, main
 
 POST: dict[str, Any] = {"type": "PostPublished", "author": 1, "caption": ""}
 

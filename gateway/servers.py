@@ -1,0 +1,180 @@
+"""The servers that the settings name: their addresses, and this process's connections to them.
+
+Their drivers are installed only where servers are used (`darkroom[servers]`), so each is imported where it is needed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from darkroom.events.log import EventLog
+from darkroom.gateway.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from darkroom.events.log_adapters.kafka_address import KafkaAddress
+    from darkroom.events.object_store import ObjectStoreAddress
+    from darkroom.projections.cassandra_session import CassandraAddress, CassandraSession
+    from darkroom.projections.graph_adapters.neo4j_connection import Neo4j, Neo4jAddress
+    from darkroom.projections.redis_link import RedisAddress
+
+REDIS_DEADLINE_S = 0.05
+"""A cache that takes longer is slower than what it caches."""
+
+Tell = Callable[[str], None]
+
+
+class Servers:
+    """Connections of this process: each serves every thread. None is opened that the settings do not name."""
+
+    def __init__(self, settings: Settings, tell: Tell, *, wait_s: float) -> None:
+        """Servers that do not answer are waited for, and `tell` is told so; StoreError after `wait_s`."""
+        with ExitStack() as stack:
+            self.cassandra = _cassandra(settings, tell, wait_s, stack)
+            self.neo4j = _neo4j(settings, tell, wait_s, stack)
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def _cassandra(settings: Settings, tell: Tell, wait_s: float, stack: ExitStack) -> "CassandraSession | None":
+    address = cassandra_address(settings)
+    if address is None:
+        return None
+    from darkroom.projections.cassandra_session import open_session
+
+    session = open_session(address, create=True, wait_s=wait_s, tell=tell)
+    stack.callback(session.close)
+    return session
+
+
+def _neo4j(settings: Settings, tell: Tell, wait_s: float, stack: ExitStack) -> "Neo4j | None":
+    address = neo4j_address(settings)
+    if address is None:
+        return None
+    from darkroom.projections.graph_adapters.neo4j_connection import open_neo4j
+
+    neo4j = open_neo4j(address, wait_s=wait_s, tell=tell)
+    stack.callback(neo4j.close)
+    return neo4j
+
+
+def open_log(settings: Settings, path: Path, *, create: bool) -> EventLog:
+    """The log: Kafka's topic, of which `path` is this node's copy, or the one in the folder `path`."""
+    address = kafka_address(settings)
+    if address is None:
+        from darkroom.events.log_adapters.lmdb import LmdbEventLog
+
+        return LmdbEventLog(path, create=create)
+    from darkroom.events.log_adapters.kafka import KafkaEventLog
+
+    return KafkaEventLog(address, path, create=create)
+
+
+def is_remote(settings: Settings) -> bool:
+    """Whether a read may cross a network."""
+    return any((settings.kafka, settings.cassandra, settings.neo4j, settings.redis))
+
+
+def kafka_address(settings: Settings) -> "KafkaAddress | None":
+    if settings.kafka is None:
+        return None
+    with _named("kafka"):
+        from darkroom.events.log_adapters.kafka_address import KafkaAddress
+
+        return KafkaAddress(settings.kafka, settings.kafka_topic, deadline_s=max(1.0, _deadline_s(settings)))
+
+
+def cassandra_address(settings: Settings) -> "CassandraAddress | None":
+    if settings.cassandra is None:
+        return None
+    with _named("cassandra"):
+        from darkroom.projections.cassandra_session import CassandraAddress
+
+        if settings.cassandra_consistency in ("ONE", "LOCAL_ONE") and settings.cassandra_replication > 1:
+            raise SettingsError(
+                f"cassandra_consistency: {settings.cassandra_consistency} of {settings.cassandra_replication} copies"
+                " may miss what was published; name LOCAL_QUORUM, or another level that overlaps with itself"
+            )
+        return CassandraAddress(
+            tuple(_places(settings.cassandra)),
+            settings.cassandra_keyspace,
+            settings.cassandra_user or "",
+            settings.cassandra_password or "",
+            consistency=settings.cassandra_consistency,
+            deadline_s=_deadline_s(settings),
+            replication=settings.cassandra_replication,
+        )
+
+
+def neo4j_address(settings: Settings) -> "Neo4jAddress | None":
+    if settings.neo4j is None:
+        return None
+    with _named("neo4j"):
+        from darkroom.projections.graph_adapters.neo4j_connection import Neo4jAddress
+
+        return Neo4jAddress(
+            settings.neo4j,
+            settings.neo4j_user,
+            settings.neo4j_password or "",
+            settings.neo4j_database,
+            _deadline_s(settings),
+            settings.neo4j_namespace,
+        )
+
+
+def redis_address(settings: Settings) -> "RedisAddress | None":
+    if settings.redis is None:
+        return None
+    with _named("redis"):
+        from darkroom.projections.redis_link import RedisAddress
+
+        [(host, port), *others] = _places(settings.redis)
+        if others:
+            raise SettingsError("redis: names several servers; a cache is one, or one address of a cluster's proxy")
+        return RedisAddress(
+            host,
+            port,
+            settings.redis_prefix,
+            password=settings.redis_password or "",
+            deadline_s=min(REDIS_DEADLINE_S, _deadline_s(settings)),
+        )
+
+
+def object_store_address(settings: Settings) -> "ObjectStoreAddress | None":
+    if settings.object_store is None:
+        return None
+    with _named("object_store"):
+        from darkroom.events.object_store import ObjectStoreAddress
+
+        return ObjectStoreAddress(
+            settings.object_store,
+            settings.object_store_endpoint,
+            settings.object_store_region,
+            settings.object_store_access_key or "",
+            settings.object_store_secret_key or "",
+            deadline_s=max(30.0, _deadline_s(settings)),
+        )
+
+
+@contextmanager
+def _named(setting: str) -> Iterator[None]:
+    """What is wrong with an address, by the name of its setting."""
+    try:
+        yield
+    except ImportError as error:
+        missing = f"its driver is not installed ({error.name}); install darkroom[servers]"
+        raise SettingsError(f"{setting}: {missing}") from None
+    except ValueError as error:
+        raise SettingsError(f"{setting}: {error}") from None
+
+
+def _places(servers: str) -> Iterator[tuple[str, int]]:
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        yield host.strip("[]"), int(port)
+
+
+def _deadline_s(settings: Settings) -> float:
+    return settings.service_deadline_ms / 1000
