@@ -77,6 +77,9 @@ class Bitmap:
             return _EMPTY
         row = self.source.get(self.name, _pack(index))
         if row is None:
+            # Kept too, for nobody else adds rows, but only of ids that were given: others may ask for any.
+            if index <= self.source.checkpoint.position >> _ROW_BITS:
+                self._rows[index] = _EMPTY
             return _EMPTY
         self._rows[index] = row
         return row

@@ -36,7 +36,9 @@ class FeedRows:
         self.rows_max = 1000
         self.pending = 0
         self._words: list[int] = []
-        self._feeds: list[Ids] = []
+        self._places: list[int] = []  # of each word, which of the audiences gets it
+        self._audiences: list[Ids] = []
+        self._known: dict[int, int] = {}  # audience, by identity → its place
         self._forgotten: set[int] = set()
         self._expired: list[tuple[int, int]] = [(0, 0)]
 
@@ -44,11 +46,15 @@ class FeedRows:
         """From the position on, ids up to the horizon have outlived the time to live."""
         self._expired.append((position, horizon))
 
-    def deliver(self, word: int, feeds: Ids) -> None:
-        """One post's word into many feeds. Words come in ascending order."""
+    def deliver(self, word: int, audience: Ids) -> None:
+        """One post's word into many feeds. Words come in ascending order; an array given again is looked at once."""
+        place = self._known.get(id(audience))
+        if place is None:
+            place = self._known[id(audience)] = len(self._audiences)
+            self._audiences.append(audience)  # which also keeps its identity from being another's
         self._words.append(word)
-        self._feeds.append(feeds)
-        self.pending += len(feeds)
+        self._places.append(place)
+        self.pending += len(audience)
 
     def forget(self, user: int) -> None:
         """The user is gone, and with them their feed."""
@@ -62,7 +68,8 @@ class FeedRows:
         for user in self._forgotten:
             changes += [(key, None) for key in _keys(self.source, user)]
         changes.sort(key=lambda row: row[0])
-        self._words, self._feeds, self._forgotten, self.pending = [], [], set(), 0
+        self._words, self._places, self._audiences, self._known = [], [], [], {}
+        self._forgotten, self.pending = set(), 0
         del self._expired[:-1]
         return changes
 
@@ -85,13 +92,20 @@ class FeedRows:
 
     def _by_feed(self) -> tuple[Ids, list[int], list[int], bytes]:
         """The feeds that get rows, ascending, where the rows of each start and stop, and all rows' bytes."""
-        feeds = np.concatenate(self._feeds)
-        words = np.repeat(np.array(self._words, dtype="<u8"), [len(f) for f in self._feeds])
-        order = np.argsort(feeds, kind="stable")
-        feeds = feeds[order]
+        feeds, words = _sorted(*self._deliveries())
         cuts = np.concatenate(([0], np.flatnonzero(feeds[1:] != feeds[:-1]) + 1))
         starts = (cuts * 8).tolist()
-        return feeds[cuts], starts, [*starts[1:], 8 * len(words)], words[order].tobytes()
+        return feeds[cuts], starts, [*starts[1:], 8 * len(words)], words.tobytes()
+
+    def _deliveries(self) -> tuple[Ids, Ids]:
+        """(feed, word) of every delivery, in the order of the words."""
+        audiences = np.concatenate(self._audiences)
+        sizes = np.array([len(audience) for audience in self._audiences])
+        begins = np.cumsum(sizes) - sizes
+        places = np.array(self._places)
+        counts = sizes[places]
+        at = np.arange(self.pending) + np.repeat(begins[places] - (np.cumsum(counts) - counts), counts)
+        return audiences[at], np.repeat(np.array(self._words, dtype="<u8"), counts)
 
     def _with_sealing(self, user: int, head: bytes, data: bytes) -> list[Row]:
         """Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over the limit."""
@@ -143,6 +157,17 @@ class FeedRows:
             return sealed.pop(oldest), rows
         over = 8 * (total - self.rows_max)
         return rows[:over], rows[over:]
+
+
+def _sorted(feeds: Ids, words: Ids) -> tuple[Ids, Ids]:
+    """By feed, each feed's words in the order that they came in."""
+    if len(feeds) >> 32 or int(feeds.max()) >> 32:
+        order = np.argsort(feeds, kind="stable")
+        return feeds[order], words[order]
+    # Feed and place in one number: sorting numbers takes three fifths of the time that a stable order takes.
+    both = feeds << np.uint64(32) | np.arange(len(feeds), dtype=np.uint64)
+    both.sort()
+    return both >> np.uint64(32), words[both & np.uint64(0xFFFFFFFF)]
 
 
 def _drop_expired(sealed: dict[bytes, bytes], changes: dict[bytes, bytes | None], expired: int) -> int:

@@ -33,14 +33,19 @@ def deliver(state: ShardState, author: int) -> None:
 
     An author's celebrity is decided here and now: only a post makes it matter.
     """
+    recipients = state.recipients.get(author)
+    if recipients is None:
+        recipients = state.recipients[author] = _recipients(state, author)
+    if len(recipients):
+        state.feeds.deliver(routed(state.position, author), recipients)
+
+
+def _recipients(state: ShardState, author: int) -> Ids:
+    """Whose feeds get the author's posts for as long as the audience stays as it is: deciding again decides alike."""
     audience = state.audience(author)
     if _is_celebrity(state, author, len(audience)):
-        return
-    word = routed(state.position, author)
-    if len(audience):
-        state.feeds.deliver(word, audience)
-    if state.serves(author):
-        state.feeds.deliver(word, np.array([author], dtype=np.uint64))
+        return audience[:0]
+    return np.append(audience, np.uint64(author)) if state.serves(author) else audience
 
 
 def _is_celebrity(state: ShardState, author: int, followers: int) -> bool:

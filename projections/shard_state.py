@@ -82,7 +82,8 @@ class ShardState:
         self._days: Days | None = None
         self._days_changed = False
         self._next_day_ms = 0
-        self._audiences: dict[int, Ids] = {}
+        self.recipients: dict[int, Ids] = {}
+        """Author → whose feeds get the author's posts, as `home_feed` has decided since the audience last changed."""
         self._bucket_sizes = BucketSizes()
         self.effects: Effects | None = None
         if publishes:
@@ -93,6 +94,7 @@ class ShardState:
         """These settings from the next position on."""
         self.settings = settings
         self.feeds.rows_max = settings.feed_rows
+        self.recipients.clear()
         self._expire()
 
     def _tell_effects(self) -> None:
@@ -179,17 +181,14 @@ class ShardState:
 
     def audience(self, author: int) -> Ids:
         """This shard's followers of the author, as they are at this moment; not to be changed."""
-        audience = self._audiences.get(author)
-        if audience is None:
-            audience = self.packed[FOLLOWERS].keys(author)
-            # The author's own shard holds followers of every shard, for it counts them.
-            if self.shards > 1 and self.serves(author):
-                audience = audience[routes(audience) % np.uint64(self.shards) == np.uint64(self.shard)]
-            self._audiences[author] = audience
+        audience = self.packed[FOLLOWERS].keys(author)
+        # The author's own shard holds followers of every shard, for it counts them.
+        if self.shards > 1 and self.serves(author):
+            audience = audience[routes(audience) % np.uint64(self.shards) == np.uint64(self.shard)]
         return audience
 
     def audience_changed(self, author: int) -> None:
-        self._audiences.pop(author, None)
+        self.recipients.pop(author, None)
 
     @property
     def full(self) -> bool:
@@ -216,7 +215,7 @@ class ShardState:
 
     def committed(self) -> None:
         """The changes are stored: keep what is worth keeping."""
-        self._audiences.clear()
+        self.recipients.clear()
         if self.full:
             for table in self.packed.values():
                 table.forget()
