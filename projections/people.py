@@ -17,7 +17,7 @@ from darkroom.projections.tables import CLAIMS, NAMES, PROFILES
 _NAME = re.compile(r"(?=.*[A-Za-z_])[A-Za-z0-9_]{1,30}")
 
 
-class ProfileRow(msgspec.Struct, array_like=True):
+class ProfileRow(msgspec.Struct, array_like=True, frozen=True):
     """A user as they describe themselves; `username` is what was claimed, won or not."""
 
     username: str
@@ -58,9 +58,12 @@ def profile_changed(state: ShardState, event: ProfileChanged) -> None:
     data = state.rows[PROFILES].get(id_key(event.user))
     assert data is not None, f"live user {event.user} has no profile"
     row = _decode_profile(data)
-    row.display_name = _changed(event.display_name, row.display_name)
-    row.bio = _changed(event.bio, row.bio)
-    row.avatar = row.avatar if event.avatar is None else event.avatar
+    row = msgspec.structs.replace(
+        row,
+        display_name=_changed(event.display_name, row.display_name),
+        bio=_changed(event.bio, row.bio),
+        avatar=row.avatar if event.avatar is None else event.avatar,
+    )
     state.rows[PROFILES].set(id_key(event.user), msgspec.msgpack.encode(row))
 
 
@@ -115,7 +118,7 @@ def profiles(reading: Reading, users: list[int]) -> dict[int, ProfileRow]:
     holders = _holders(reading, [profile.username for profile in found.values()])
     for user, profile in found.items():
         if holders.get(folded_name(profile.username)) != user:
-            profile.username = ""
+            found[user] = msgspec.structs.replace(profile, username="")
     return found
 
 

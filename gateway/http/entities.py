@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -27,18 +28,26 @@ _MARKED = re.compile(rf"{MENTION.pattern}|{TAG.pattern}|https?://[^\s<>\"]{{1,20
 _EPOCH = datetime(1970, 1, 1)
 
 FEED_PX_MAX = 1080  # of the rendition of that name (see `media_decoding`, which imports Pillow and we need not)
+DESCRIBED_MAX, SAID_MAX = 4096, 4
+"""Accounts whose unchanging part is kept, and in how many forms that of an entry: making them took most of a page."""
+
+NO_COUNTERS = UserCounters(0, 0, 0)
 NOBODY = ProfileRow("", "Deleted", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A post or a comment to be shown. `event` is None for what a deleted comment leaves; then `user` is 0."""
+    """A post or a comment to be shown. `event` is None for what a deleted comment leaves; then `user` is 0.
+
+    `said` keeps what of it was shown and never changes, by whom it names and where; entries of posts are kept for it.
+    """
 
     id: int
     user: int
     time_ms: int
     event: PostPublished | CommentAdded | None
     parent: tuple[int, int] | None = None
+    said: dict[tuple[Any, ...], Json] = field(default_factory=dict, compare=False)
 
     @property
     def is_post(self) -> bool:
@@ -80,10 +89,19 @@ def name_of(user: int, profile: ProfileRow) -> str:
 def account(user: int, gathered: Gathered) -> Json:
     """A live user; a placeholder for one who is not."""
     profile = gathered.profiles.get(user, NOBODY)
-    counters = gathered.user_counters.get(user, UserCounters(0, 0, 0))
+    counters = gathered.user_counters.get(user, NO_COUNTERS)
     name = name_of(user, profile) if profile is not NOBODY else "deleted"
-    avatar = _rendition(gathered.origin, profile.avatar, "thumbnail") if profile.avatar else None
-    avatar = avatar or f"{gathered.origin}/web/avatar.svg"
+    return _described(user, name, profile, gathered.origin) | {
+        "followers_count": counters.followers,
+        "following_count": counters.following,
+        "statuses_count": counters.posts,
+    }
+
+
+@lru_cache(DESCRIBED_MAX)
+def _described(user: int, name: str, profile: ProfileRow, origin: str) -> Json:
+    """What of an account changes only with the profile; not to be changed."""
+    avatar = _rendition(origin, profile.avatar, "thumbnail") if profile.avatar else f"{origin}/web/avatar.svg"
     return {
         "id": str(user),
         "username": name,
@@ -94,16 +112,16 @@ def account(user: int, gathered: Gathered) -> Json:
         "discoverable": True,
         "group": False,
         "created_at": timestamp(profile.registered_ms),
-        "note": html_of(profile.bio, gathered.origin, {}),
-        "url": f"{gathered.origin}/@{name}",
-        "uri": f"{gathered.origin}/@{name}",
+        "note": html_of(profile.bio, origin, {}),
+        "url": f"{origin}/@{name}",
+        "uri": f"{origin}/@{name}",
         "avatar": avatar,
         "avatar_static": avatar,
         "header": avatar,
         "header_static": avatar,
-        "followers_count": counters.followers,
-        "following_count": counters.following,
-        "statuses_count": counters.posts,
+        "followers_count": 0,
+        "following_count": 0,
+        "statuses_count": 0,
         "last_status_at": None,
         "emojis": [],
         "fields": [],
@@ -120,13 +138,31 @@ def own_account(user: int, gathered: Gathered) -> Json:
 
 def status(entry: Entry, gathered: Gathered) -> Json:
     """A post or a comment: a comment is a status that replies."""
-    event, origin = entry.event, gathered.origin
     shown = account(entry.user, gathered)
-    names = {
-        name_of(user, profile): user for user in entry.mentions if (profile := gathered.profiles.get(user)) is not None
+    names = tuple(
+        (name_of(user, profile), user)
+        for user in entry.mentions
+        if (profile := gathered.profiles.get(user)) is not None
+    )
+    counters = gathered.post_counters.get(entry.id)
+    to_whom = (shown["acct"], names, gathered.origin)
+    said = entry.said.get(to_whom)
+    if said is None:
+        if len(entry.said) >= SAID_MAX:
+            entry.said.clear()
+        said = entry.said[to_whom] = _said(entry, *to_whom)
+    return said | {
+        "replies_count": counters.comments if counters is not None else gathered.replies.get(entry.id, 0),
+        "favourites_count": counters.likes if counters is not None else 0,
+        "favourited": entry.id in gathered.favourited,
+        "account": shown,
     }
-    url = f"{origin}/@{shown['acct']}/{entry.id}"
-    counters = gathered.post_counters.get(entry.id, PostCounters(0, gathered.replies.get(entry.id, 0)))
+
+
+def _said(entry: Entry, acct: str, mentioned: tuple[tuple[str, int], ...], origin: str) -> Json:
+    """What of a post or a comment never changes once it is said; not to be changed."""
+    event, names = entry.event, dict(mentioned)
+    url = f"{origin}/@{acct}/{entry.id}"
     post = event if isinstance(event, PostPublished) else None
     tags = post.tags if post is not None else tags_of(entry.text)
     return {
@@ -140,11 +176,11 @@ def status(entry: Entry, gathered: Gathered) -> Json:
         "language": None,
         "uri": url,
         "url": url,
-        "replies_count": counters.comments,
+        "replies_count": 0,
         "reblogs_count": 0,
-        "favourites_count": counters.likes,
+        "favourites_count": 0,
         "edited_at": None,
-        "favourited": entry.id in gathered.favourited,
+        "favourited": False,
         "reblogged": False,
         "muted": False,
         "bookmarked": False,
@@ -154,7 +190,7 @@ def status(entry: Entry, gathered: Gathered) -> Json:
         "filtered": [],
         "reblog": None,
         "application": None,
-        "account": shown,
+        "account": None,
         "media_attachments": _attachments(entry.id, post.media, origin) if post is not None else [],
         "mentions": [_mention(user, name, origin) for name, user in names.items()],
         "tags": [{"name": tag, "url": f"{origin}/tags/{quote(tag, safe='')}"} for tag in tags],

@@ -5,6 +5,7 @@ those that chose the page, and then the page is chosen again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from darkroom.gateway.http.entities import Entry, Gathered, Json, account, status
 from darkroom.projections import engagement, people, timelines
@@ -13,7 +14,11 @@ from darkroom.projections.reading import Reading
 from darkroom.projections.social_graph import kept_apart, relationship
 from darkroom.projections.views import View
 
+ENTRIES_KEPT = 8192
+"""Posts that were shown lately, decoded, some 4 KB each with what is rendered of them."""
 
+
+@lru_cache(ENTRIES_KEPT)
 def entry_of_post(post: int, row: bytes) -> Entry:
     time_ms, event = timelines.decode_row(row)
     return Entry(post, event.author, time_ms, event)
