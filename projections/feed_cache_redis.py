@@ -221,11 +221,13 @@ class RedisPublisher:
             epoch, told, step = markers[-1]
             markers.append(_Marker(epoch, position if number == len(steps) else told, step + 1))
 
+        entry_key = self._key + b":%d"
+
         def tell(client: Redis) -> list[Any]:
             pipeline = client.pipeline(transaction=False)
             for step, before, after in zip(steps, markers[:-1], markers[1:], strict=True):
-                keys = [self._key, *(b"%s:%d" % (self._key, user) for user in step)]
-                pipeline.evalsha(_TELL.sha, len(keys), *keys, before.encode(), after.encode(), KEPT_MS)
+                keys = [entry_key % user for user in step]
+                pipeline.evalsha(_TELL.sha, 1 + len(keys), self._key, *keys, before.encode(), after.encode(), KEPT_MS)
             answers: list[Any] = pipeline.execute(raise_on_error=False)
             return answers
 

@@ -2,11 +2,12 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from services.services import Services
+from services.services import Address, Services
 
 from darkroom.projections.effects import BucketSizes, Change, Effects, Publisher
 from darkroom.projections.feed_cache import (
@@ -109,14 +110,19 @@ def new_kept_feeds(request: pytest.FixtureRequest) -> Iterator[Callable[[], Feed
 
 def _new_feeds(request: pytest.FixtureRequest) -> Iterator[Callable[[], Feeds]]:
     made: list[Feeds] = []
+    servers = cache(request.getfixturevalue("service")) if request.param == "redis" else _none
 
     def new() -> Feeds:
-        made.append(Feeds(*ADAPTERS[request.param](lambda name: request.getfixturevalue("service")(name))))
+        made.append(Feeds(*ADAPTERS[request.param](servers)))
         return made[-1]
 
     yield new
     for feeds in made:
         feeds.close()
+
+
+def _none(name: str) -> Address:
+    raise AssertionError(f"{name} was not to be needed")
 
 
 USERS = st.integers(1, 4)
