@@ -62,7 +62,7 @@ class Runtime(Protocol):
         """Remind every worker of its work. Harmless to repeat, harmless to lose."""
 
     def stop(self, generation: int) -> None:
-        """End the generation's workers; when it returns none of them commits any more."""
+        """End the generation's workers; when it returns none commits any more. RuntimeFailed where that is not seen."""
 
     def close(self) -> None:
         """End everything."""

@@ -156,9 +156,11 @@ class Supervisor:
             self._wait_for(generation, self._log.head(), progress)
             self._switch(old, generation, Pointer(number, shards, number), progress)
         except BaseException:
-            self._runtime.stop(number)
-            generation.close()
-            self._generations.drop_others({old.generation})
+            try:
+                self._runtime.stop(number)
+            finally:
+                generation.close()
+                self._generations.drop_others({old.generation})
             raise
         generation.close()
         self._generations.drop_others({number})
@@ -166,8 +168,8 @@ class Supervisor:
 
     def _switch(self, old: Pointer, generation: OpenGeneration, pointer: Pointer, progress: Progress) -> None:
         """The old generation stands still before the switch, so that no position ever served is taken back."""
-        self._runtime.stop(old.generation)
         try:
+            self._runtime.stop(old.generation)
             self._wait_for(generation, self._old_position(), progress)
             self._generations.serve(pointer)
         except BaseException:

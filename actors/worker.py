@@ -1,7 +1,7 @@
 """A shard's worker: the thread that pulls, with what to do when something fails.
 
-Recovery is one of two policies. *Retry* keeps the shard where it is and tries again, visibly. *Exit* ends this
-incarnation, for another has taken over.
+Recovery is one of two policies. *Retry* keeps the shard where it is and tries again, visibly, and with smaller batches
+where a store did not answer in time. *Exit* ends this incarnation, for another has taken over.
 """
 
 import contextlib
@@ -12,10 +12,12 @@ from pathlib import Path
 from darkroom.actors.runtime import ShardSpec
 from darkroom.actors.shard import FoldFailed, Shard
 from darkroom.projections.generations import shard_path
-from darkroom.projections.store import Superseded
+from darkroom.projections.store import StoreUnavailable, Superseded
 
 WAIT_S = 0.5
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
+SHRINK, GROW, BATCH_EVENTS_MIN = 4, 2, 100
+"""A batch that a store could not take in by its deadline would not fit the next time either."""
 
 
 class Worker:
@@ -29,6 +31,7 @@ class Worker:
         self._stopping = threading.Event()
         self._starting = threading.Lock()
         self._pause_s = RETRY_S_MIN
+        self._batch_events_max = spec.batch_events
         self._poison = 0  # the position of a record that could not be folded in
 
     def nudge(self) -> None:
@@ -60,6 +63,8 @@ class Worker:
             except Exception as failure:
                 if isinstance(failure, FoldFailed):
                     self._poison = failure.position
+                if isinstance(failure, StoreUnavailable):
+                    self._shrink_batches()
                 # Poison, a full disk, a log that is not ours: the shard stands still, says so, and tries again, for
                 # each of these is mended from outside.
                 self._report(f"{type(failure).__name__}: {failure}")
@@ -79,6 +84,7 @@ class Worker:
                     self._report(None)
                     self._pause_s = RETRY_S_MIN
                     well = True
+                self._batch_events_max = min(GROW * self._batch_events_max, self._spec.batch_events)
                 if not folded:
                     log.wait(shard.position + 1, WAIT_S)
                 elif parts.committed is not None:
@@ -87,7 +93,11 @@ class Worker:
     def _batch_events(self, position: int) -> int:
         """A batch is committed whole, so what lies before a record that failed is made a batch of its own."""
         before = self._poison - position - 1
-        return min(self._spec.batch_events, before) if before > 0 else self._spec.batch_events
+        return min(self._batch_events_max, before) if before > 0 else self._batch_events_max
+
+    def _shrink_batches(self) -> None:
+        least = min(BATCH_EVENTS_MIN, self._spec.batch_events)
+        self._batch_events_max = max(least, self._batch_events_max // SHRINK)
 
     def _report(self, fault: str | None) -> None:
         path = fault_path(self._spec.generations, self._spec.generation, self._spec.shard)

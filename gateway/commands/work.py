@@ -84,7 +84,7 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
                 if lock is None:
                     generation = _rebuild_beside(darkroom.directory, settings.shards)
                 else:
-                    supervisor = darkroom.supervisor(make_runtime(settings.runtime or "inline", settings.ray_address))
+                    supervisor = darkroom.supervisor(make_runtime(settings.runtime or "inline", settings))
                     try:
                         generation = supervisor.rebuild(settings.shards, progress)
                     finally:
@@ -136,7 +136,7 @@ def _show_status(told: dict[str, Any]) -> None:
 
 @contextmanager
 def supervised(darkroom: Darkroom, runtime: str) -> Iterator[Supervisor]:
-    supervisor = darkroom.supervisor(make_runtime(runtime, darkroom.settings.ray_address))
+    supervisor = darkroom.supervisor(make_runtime(runtime, darkroom.settings))
     try:
         supervisor.start()
         yield supervisor
