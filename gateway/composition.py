@@ -3,19 +3,33 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from msgspec.structs import replace
+
 from darkroom.actors.runtime import Runtime, ShardWiring
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
 from darkroom.events.data_directory import DataDirectory
+from darkroom.events.log import EventLog
 from darkroom.events.originals_adapters.folder import FolderOriginals
 from darkroom.gateway.commands.console import notice
 from darkroom.gateway.credentials import Credentials, CredentialStore
 from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
+from darkroom.gateway.log_identity import LogIdentity, identity_of
 from darkroom.gateway.media import MediaLibrary
+from darkroom.gateway.ownership import OtherLog, check_directory, check_keyspace, check_owner, claim, noted_log
 from darkroom.gateway.published_generations import GraphedGenerations, PublishedGenerations
 from darkroom.gateway.readers import Readers
-from darkroom.gateway.servers import Servers, is_remote, object_store_address, open_log, redis_address
-from darkroom.gateway.settings import Settings, SettingsError
+from darkroom.gateway.servers import (
+    Servers,
+    check_addresses,
+    check_bucket,
+    check_cache,
+    is_remote,
+    object_store_address,
+    open_log,
+    redis_address,
+)
+from darkroom.gateway.settings import Settings
 from darkroom.gateway.shard_wiring import EmbeddedShards, ServedShards
 from darkroom.gateway.uploads import Uploads
 from darkroom.gateway.uploads_sqlite import SqliteUploads
@@ -45,12 +59,17 @@ class Darkroom:
         """
         self.settings = settings
         with ExitStack() as stack:
+            if not create:
+                data_directory(settings, create=False)
+            self.servers = _checked_servers(settings, tell, stack)
             self.directory = data_directory(settings, create=create)
-            self.servers = Servers(settings, tell, wait_s=settings.service_wait_s)
-            stack.callback(self.servers.close)
-            self.log = open_log(settings, self.directory.log, create=create)
+            self.log = _own_log(settings, self.directory, self.servers, tell, create=create)
             stack.callback(self.log.close)
-            self.generations = _generations(self.directory, self.servers)
+            identity = _identity(settings, self.directory, self.servers, self.log, tell)
+            if identity is not None:
+                # What is noted in a cache may be dropped at any time, so each log has keys of its own there.
+                settings = self.settings = replace(settings, redis_prefix=f"{settings.redis_prefix}:{identity.name}")
+            self.generations = _generations(self.directory, self.servers, identity)
             self.readers = Readers(
                 self.generations,
                 self.log,
@@ -115,13 +134,15 @@ class Gateway:
         self._stack.close()
 
 
-def make_runtime(name: str, ray_address: str = "local") -> Runtime:
+def make_runtime(name: str, settings: Settings) -> Runtime:
     """The runtime called `ray` or `inline`; RuntimeFailed where it does not start."""
     if name == "inline":
         return InlineRuntime()
     from darkroom.actors.runtimes.ray import RayRuntime  # Ray takes a second to import, and most commands need none
 
-    return RayRuntime(ray_address)
+    # A log or views in files are on this node only.
+    here = settings.kafka is None or settings.cassandra is None
+    return RayRuntime(settings.ray_address, here=here)
 
 
 def data_directory(settings: Settings, *, create: bool) -> DataDirectory:
@@ -129,11 +150,53 @@ def data_directory(settings: Settings, *, create: bool) -> DataDirectory:
     return DataDirectory(settings.data, create=create, state=settings.state, keeps_log=settings.kafka is None)
 
 
-def _generations(directory: DataDirectory, servers: Servers) -> Generations:
+def _checked_servers(settings: Settings, tell: Callable[[str], None], stack: ExitStack) -> Servers:
+    """All that the settings name, and nothing is written yet, for what is refused last was then not asked for."""
+    wait_s = settings.service_wait_s
+    check_addresses(settings)
+    check_cache(settings, tell)
+    check_bucket(settings, tell, wait_s=wait_s)
+    servers = Servers(settings, tell, wait_s=wait_s, make=False)
+    stack.callback(servers.close)
+    return servers
+
+
+def _own_log(
+    settings: Settings, directory: DataDirectory, servers: Servers, tell: Callable[[str], None], *, create: bool
+) -> EventLog:
+    """The log; a new one only where the keyspace is nobody's yet."""
+    check_directory(settings, directory)
+    check_keyspace(servers, directory.generations)
+    noted = noted_log(servers)
+    if noted is not None and settings.kafka is None and not (directory.log / "data.mdb").exists():
+        raise OtherLog(
+            f"cassandra_keyspace: {settings.cassandra_keyspace} belongs to {noted.told}, and {directory.path} has no"
+            " log yet. Name that log, or another keyspace"
+        )
+    create = create and noted is None
+    return open_log(settings, directory.log, create=create, tell=tell, wait_s=settings.service_wait_s)
+
+
+def _identity(
+    settings: Settings, directory: DataDirectory, servers: Servers, log: EventLog, tell: Callable[[str], None]
+) -> LogIdentity | None:
+    """The log's, noted on the servers that keep something of it; None where there are none."""
+    if not is_remote(settings):
+        return None
+    identity = identity_of(settings, directory.log, log)
+    check_owner(servers, directory.generations, identity)
+    servers.make_keyspace(tell)
+    claim(servers, directory.generations, identity, tell)
+    return identity
+
+
+def _generations(directory: DataDirectory, servers: Servers, identity: LogIdentity | None) -> Generations:
     if servers.cassandra is not None:
-        return PublishedGenerations(servers.cassandra, servers.neo4j, directory.generations)
+        assert identity is not None
+        return PublishedGenerations(servers.cassandra, servers.neo4j, directory.generations, identity)
     if servers.neo4j is not None:
-        return GraphedGenerations(directory.generations, servers.neo4j)
+        assert identity is not None
+        return GraphedGenerations(directory.generations, servers.neo4j, identity)
     return FolderGenerations(directory.generations)
 
 
@@ -172,14 +235,9 @@ def _media(settings: Settings, directory: DataDirectory, stack: ExitStack) -> Me
     address = object_store_address(settings)
     if address is None:
         return MediaLibrary(FolderOriginals(directory.originals), directory.renditions)
-    from darkroom.events.object_store import ObjectStore, ObjectStoreError
     from darkroom.events.originals_adapters.s3 import S3Originals
     from darkroom.gateway.media_renditions_s3 import S3Renditions
 
-    try:
-        ObjectStore(address).check()
-    except ObjectStoreError as error:
-        raise SettingsError(f"object_store: {error}") from None
     originals = S3Originals(address.below("originals"))
     stack.callback(originals.close)
     return MediaLibrary(originals, S3Renditions(address.below("renditions")))

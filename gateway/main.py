@@ -93,7 +93,7 @@ def _drop_output() -> None:
 def _told(refusal: Exception) -> str:
     if isinstance(refusal, OSError) and refusal.strerror:
         return f"{os.fsdecode(refusal.filename)}: {refusal.strerror}" if refusal.filename else refusal.strerror
-    return str(refusal)
+    return " ".join(str(refusal).split())  # a driver may have told of each server on a line of its own
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom.gateway.log_identity import LogIdentity
+from darkroom.gateway.ownership import note_graph
 from darkroom.projections.generations import FolderGenerations, Generation, OpenGeneration, Pointer, drop_others
 from darkroom.projections.store import StoreRefused
 from darkroom.projections.views import ShardViews
@@ -20,18 +22,21 @@ DROP_AFTER_S = 60.0
 class GraphedGenerations(FolderGenerations):
     """Generations in a folder whose graph is on Neo4j too."""
 
-    def __init__(self, folder: Path, neo4j: "Neo4j") -> None:
+    def __init__(self, folder: Path, neo4j: "Neo4j", log: LogIdentity) -> None:
         super().__init__(folder)
         self._neo4j = neo4j
+        self._log = log
+
+    def allot(self) -> int:
+        return _fresh(super().allot, _in_graph(self._neo4j))
 
     def create(self, number: int, shards: int) -> Generation:
-        _create_graph(self._neo4j, number, shards)
+        _create_graph(self._neo4j, self._log, number, shards)
         return super().create(number, shards)
 
     def drop_others(self, keep: set[int]) -> list[int]:
-        there = {int(path.name) for path in self.folder.glob("[0-9]*")}
         held = super().drop_others(keep)
-        for number in there - keep - set(held):
+        for number in _in_graph(self._neo4j) - keep - set(held):
             _drop_graph(self._neo4j, number)
         return held
 
@@ -66,6 +71,7 @@ class PublishedGenerations:
         session: "CassandraSession",
         neo4j: "Neo4j | None",
         folder: Path,
+        log: LogIdentity,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         from darkroom.projections.pointer_cassandra import CassandraPointers
@@ -73,6 +79,7 @@ class PublishedGenerations:
         self._session = session
         self._neo4j = neo4j
         self._folder = folder
+        self._log = log
         self._clock = clock
         self._pointers = CassandraPointers(session)
         self._unwanted_since: dict[int, float] = {}
@@ -84,14 +91,16 @@ class PublishedGenerations:
         return self._pointers.read()
 
     def allot(self) -> int:
-        return self._pointers.allot()
+        """Never the number of what is left of a time before the keyspace was lost."""
+        state = {int(path.name) for path in self._folder.glob("[0-9]*")}
+        return _fresh(self._pointers.allot, state | _in_graph(self._neo4j))
 
     def create(self, number: int, shards: int) -> OpenGeneration:
         from darkroom.projections.view_adapters.cassandra_tables import create_generation
 
-        create_generation(self._session, number)
         if self._neo4j is not None:
-            _create_graph(self._neo4j, number, shards)
+            _create_graph(self._neo4j, self._log, number, shards)
+        create_generation(self._session, number)
         return PublishedGeneration(self._session, number, shards)
 
     def serve(self, pointer: Pointer) -> None:
@@ -106,7 +115,7 @@ class PublishedGenerations:
         from darkroom.projections.view_adapters.cassandra_tables import drop_generation, generations
 
         now = self._clock()
-        unwanted = set(generations(self._session)) - keep
+        unwanted = (set(generations(self._session)) | _in_graph(self._neo4j)) - keep
         self._unwanted_since = {number: self._unwanted_since.get(number, now) for number in unwanted}
         due = {number for number, since in self._unwanted_since.items() if now - since >= DROP_AFTER_S}
         for number in sorted(due):
@@ -118,15 +127,31 @@ class PublishedGenerations:
         return held
 
 
-def _create_graph(neo4j: "Neo4j", number: int, shards: int) -> None:
-    from darkroom.projections.graph_adapters.neo4j_schema import create_generation, generations
+def _fresh(allot: Callable[[], int], taken: set[int]) -> int:
+    """The next number of which nothing is left anywhere."""
+    while (number := allot()) in taken:
+        pass
+    return number
 
-    if number in generations(neo4j):  # numbers are never given again, so it is not this log's
+
+def _in_graph(neo4j: "Neo4j | None") -> set[int]:
+    if neo4j is None:
+        return set()
+    from darkroom.projections.graph_adapters.neo4j_schema import generations
+
+    return set(generations(neo4j))
+
+
+def _create_graph(neo4j: "Neo4j", log: LogIdentity, number: int, shards: int) -> None:
+    from darkroom.projections.graph_adapters.neo4j_schema import create_generation
+
+    if number in _in_graph(neo4j):  # numbers are never given again, so somebody else was quicker than we
         raise StoreRefused(
             f"{neo4j.address} has generation {number} of namespace {neo4j.address.namespace} already, and it was never"
             " given here: another log's graph is there; name another namespace (neo4j_namespace), or remove it"
         )
     create_generation(neo4j, number, shards)
+    note_graph(neo4j, log, number)
 
 
 def _drop_graph(neo4j: "Neo4j", number: int) -> None:

@@ -163,8 +163,9 @@ class Readers:
         return self._clock() - since_ms >= self._max_lag_ms
 
     def _acquire(self) -> OpenGeneration | None:
+        # A look may take as long as a server that hangs, and must not be waited for by whoever looks after it.
+        seen = self._generations.look()
         with self._lock:
-            seen = self._generations.look()
             if self._current is None or seen != self._seen:
                 self._switch(seen)
             if self._current is not None:

@@ -3,12 +3,14 @@
 Their drivers are installed only where servers are used (`darkroom[servers]`), so each is imported where it is needed.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from darkroom.events.log import EventLog
+from darkroom.events.log import EventLog, LogUnreachable
 from darkroom.gateway.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -21,30 +23,53 @@ if TYPE_CHECKING:
 REDIS_DEADLINE_S = 0.05
 """A cache that takes longer is slower than what it caches."""
 
+RETRY_S = 0.2
+
 Tell = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Servers:
     """Connections of this process: each serves every thread. None is opened that the settings do not name."""
 
-    def __init__(self, settings: Settings, tell: Tell, *, wait_s: float) -> None:
-        """Servers that do not answer are waited for, and `tell` is told so; StoreError after `wait_s`."""
+    def __init__(self, settings: Settings, tell: Tell, *, wait_s: float, make: bool = True) -> None:
+        """Servers that do not answer are waited for, and `tell` is told so; StoreError after `wait_s`.
+
+        Without `make` nothing is written: a keyspace that is not there is left so until `make_keyspace`.
+        """
+        self._settings = settings
+        tell = _in_one_line(tell)
         with ExitStack() as stack:
-            self.cassandra = _cassandra(settings, tell, wait_s, stack)
             self.neo4j = _neo4j(settings, tell, wait_s, stack)
+            self.cassandra = _cassandra(settings, tell, wait_s, stack, make=make)
             self._stack = stack.pop_all()
+
+    @property
+    def lacks_keyspace(self) -> bool:
+        return self.cassandra is None and self._settings.cassandra is not None
+
+    def make_keyspace(self, tell: Tell) -> None:
+        """Make the keyspace that the settings name, unless it is there."""
+        if self.lacks_keyspace:
+            self.cassandra = _cassandra(self._settings, tell, 0, self._stack, make=True)
 
     def close(self) -> None:
         self._stack.close()
 
 
-def _cassandra(settings: Settings, tell: Tell, wait_s: float, stack: ExitStack) -> "CassandraSession | None":
+def _cassandra(
+    settings: Settings, tell: Tell, wait_s: float, stack: ExitStack, *, make: bool
+) -> "CassandraSession | None":
+    """None also where the keyspace is not there and is not to be made."""
     address = cassandra_address(settings)
     if address is None:
         return None
-    from darkroom.projections.cassandra_session import open_session
+    from darkroom.projections.cassandra_session import UnknownKeyspace, open_session
 
-    session = open_session(address, create=True, wait_s=wait_s, tell=tell)
+    try:
+        session = open_session(address, create=make, wait_s=wait_s, tell=tell)
+    except UnknownKeyspace:
+        return None
     stack.callback(session.close)
     return session
 
@@ -60,8 +85,11 @@ def _neo4j(settings: Settings, tell: Tell, wait_s: float, stack: ExitStack) -> "
     return neo4j
 
 
-def open_log(settings: Settings, path: Path, *, create: bool) -> EventLog:
-    """The log: Kafka's topic, of which `path` is this node's copy, or the one in the folder `path`."""
+def open_log(settings: Settings, path: Path, *, create: bool, tell: Tell | None = None, wait_s: float = 0) -> EventLog:
+    """The log: Kafka's topic, of which `path` is this node's copy, or the one in the folder `path`.
+
+    Brokers that do not answer are waited for, and `tell` is told so; LogUnreachable after `wait_s`.
+    """
     address = kafka_address(settings)
     if address is None:
         from darkroom.events.log_adapters.lmdb import LmdbEventLog
@@ -69,7 +97,64 @@ def open_log(settings: Settings, path: Path, *, create: bool) -> EventLog:
         return LmdbEventLog(path, create=create)
     from darkroom.events.log_adapters.kafka import KafkaEventLog
 
-    return KafkaEventLog(address, path, create=create)
+    return _waited_for(lambda: KafkaEventLog(address, path, create=create), LogUnreachable, tell, wait_s)
+
+
+def check_cache(settings: Settings, tell: Tell) -> None:
+    """Whether Redis may be the cache: SettingsError. One that does not answer is told of, for nothing needs it."""
+    address = redis_address(settings)
+    if address is None:
+        return
+    from darkroom.projections.redis_link import UnfitRedis, check_fit
+
+    try:
+        answers = check_fit(address)
+    except UnfitRedis as error:
+        raise SettingsError(f"redis: {error}") from None
+    if not answers:
+        tell(f"redis: no answer from {settings.redis}; feeds are read without a cache until there is one")
+
+
+def check_bucket(settings: Settings, tell: Tell, *, wait_s: float) -> None:
+    """Whether the bucket is there and lets us in: SettingsError. A store that does not answer is waited for."""
+    address = object_store_address(settings)
+    if address is None:
+        return
+    from darkroom.events.object_store import ObjectStore, ObjectStoreError, ObjectStoreUnavailable
+
+    store = ObjectStore(replace(address, deadline_s=_deadline_s(settings)))
+    try:
+        _waited_for(store.check, ObjectStoreUnavailable, tell, wait_s)
+    except ObjectStoreError as error:
+        raise SettingsError(f"object_store: {error}") from None
+
+
+def check_addresses(settings: Settings) -> None:
+    """Whether each server's settings go together, and its driver is installed; nobody is asked. SettingsError."""
+    for address in (kafka_address, cassandra_address, neo4j_address, redis_address, object_store_address):
+        address(settings)
+
+
+def _waited_for(ask: Callable[[], T], unreachable: type[Exception], tell: Tell | None, wait_s: float) -> T:
+    until, told = time.monotonic() + wait_s, tell is None
+    while True:
+        try:
+            return ask()
+        except unreachable as error:
+            if not wait_s:
+                raise
+            if time.monotonic() + RETRY_S > until:
+                waited = f"waited {wait_s:g} s for it. Is it running, and is this its address?"
+                raise unreachable(f"{error}; {waited}") from None
+            if not told and tell is not None:
+                _in_one_line(tell)(f"waiting up to {wait_s:g} s: {error}")
+                told = True
+        time.sleep(RETRY_S)
+
+
+def _in_one_line(tell: Tell) -> Tell:
+    """A driver may tell of each server on a line of its own."""
+    return lambda text: tell(" ".join(text.split()))
 
 
 def is_remote(settings: Settings) -> bool:
@@ -146,16 +231,19 @@ def object_store_address(settings: Settings) -> "ObjectStoreAddress | None":
     if settings.object_store is None:
         return None
     with _named("object_store"):
-        from darkroom.events.object_store import ObjectStoreAddress
+        from darkroom.events.object_store import ObjectStoreAddress, ObjectStoreMisconfigured
 
-        return ObjectStoreAddress(
-            settings.object_store,
-            settings.object_store_endpoint,
-            settings.object_store_region,
-            settings.object_store_access_key or "",
-            settings.object_store_secret_key or "",
-            deadline_s=max(30.0, _deadline_s(settings)),
-        )
+        try:
+            return ObjectStoreAddress(
+                settings.object_store,
+                settings.object_store_endpoint,
+                settings.object_store_region,
+                settings.object_store_access_key or "",
+                settings.object_store_secret_key or "",
+                deadline_s=max(30.0, _deadline_s(settings)),
+            )
+        except ObjectStoreMisconfigured as error:
+            raise SettingsError(f"object_store: {error}") from None
 
 
 @contextmanager
@@ -166,6 +254,8 @@ def _named(setting: str) -> Iterator[None]:
     except ImportError as error:
         missing = f"its driver is not installed ({error.name}); install darkroom[servers]"
         raise SettingsError(f"{setting}: {missing}") from None
+    except SettingsError:
+        raise
     except ValueError as error:
         raise SettingsError(f"{setting}: {error}") from None
 

@@ -14,7 +14,7 @@ from darkroom.events.codec import UndecodableEvent
 from darkroom.events.facts import Event
 from darkroom.events.json_lines import LINE_BYTES_MAX, format_line, parse_line
 from darkroom.events.log import POSITION_MAX, EventLog, LogError
-from darkroom.gateway.commands.console import CommandFailed, Progress, answer
+from darkroom.gateway.commands.console import CommandFailed, Progress, answer, notice
 from darkroom.gateway.composition import data_directory
 from darkroom.gateway.servers import open_log
 from darkroom.gateway.settings import Settings
@@ -82,7 +82,13 @@ def check(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: AR
 @contextmanager
 def opened_log(settings: Settings, *, create: bool = False) -> Iterator[EventLog]:
     """The directory's log, or the one on Kafka."""
-    log = open_log(settings, data_directory(settings, create=create).log, create=create)
+    log = open_log(
+        settings,
+        data_directory(settings, create=create).log,
+        create=create,
+        tell=notice,
+        wait_s=settings.service_wait_s,
+    )
     try:
         yield log
     finally:

@@ -114,4 +114,5 @@ async def status(call: Call) -> Response:
         {"shard": shard, "position": str(position), "lag": head - position} for shard, position in enumerate(positions)
     ]
     told = {"head": str(head), "lag": max((s["lag"] for s in shards), default=head), "shards": shards}
-    return call.json({**told, "feed_cache_hit_rate": call.gateway.readers.cache.counts.hit_rate})
+    counts = call.gateway.readers.cache.counts
+    return call.json({**told, "feed_cache_hit_rate": counts.hit_rate, "feed_cache_failures": counts.failures})

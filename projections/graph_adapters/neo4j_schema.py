@@ -53,7 +53,7 @@ def create_generation(neo4j: Neo4j, generation: int, shards: int) -> None:
         raise ValueError(f"shards is {shards}; it must be from 1 to {SHARDS_MAX}")
     if check_generation(neo4j, generation, shards):
         return
-    _check_ours(neo4j)
+    check_ours(neo4j)
     its, namespace = label(neo4j.address, generation), neo4j.address.namespace
     for statement in (_REGISTRY, *_constraints(its)):
         _define(neo4j, statement)
@@ -138,7 +138,7 @@ def _repeat(neo4j: Neo4j, statement: str, **parameters: int) -> None:
             return
 
 
-def _check_ours(neo4j: Neo4j) -> None:
+def check_ours(neo4j: Neo4j) -> None:
     """By counts, which are kept and cost nothing. Others may write meanwhile, so they are looked at more than once."""
     stranger: list[Row] = []
     for _ in range(_LOOKS):

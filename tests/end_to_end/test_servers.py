@@ -1,25 +1,21 @@
-"""One Darkroom on real servers, through its commands, against the same log in a directory of its own."""
+"""One Darkroom on real servers against the same log in a directory of its own, and what several gateways share."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from commands_run import darkroom, done, listening
+from commands_run import darkroom, listening
+from end_to_end.twins import caught_up, check_same, embedded_twin, opened, working
 from services.services import Services
 from services.stack import own_stack
 
+from darkroom.actors.supervisor import no_progress
+from darkroom.gateway.simulation import simulate
+
 pytestmark = pytest.mark.services
 
-PEOPLE = 40
-QUERIES = (
-    ("feed", "--json", "--limit", "30"),
-    ("counters", "user", "--json"),
-    ("activity", "--json"),
-    ("graph", "followers", "--json"),
-    ("graph", "following", "--json"),
-    ("graph", "posts", "--json"),
-)
+PEOPLE, EVENTS = 20, 600
 
 
 @pytest.fixture
@@ -28,22 +24,21 @@ def stack(service: Services) -> Iterator[dict[str, str]]:
         yield variables
 
 
-def test_every_query_answers_as_the_embedded_default_does(stack: dict[str, str], tmp_path: Path) -> None:
-    served, embedded = tmp_path / "served", tmp_path / "embedded"
-    made = ("simulate", "--seed", "5", "--users", str(PEOPLE), "--events", "1500")
-    head = done(*made, data=served, settings=stack)
-    log = done("log", "export", data=served, settings=stack)
-    assert done("log", "append", "-", data=embedded, stdin=log + "\n") == head
-    done("catch-up", "--shards", "2", data=embedded)
-    assert done("catch-up", "--shards", "2", data=served, settings=stack) == head
+def test_everything_is_served_as_the_embedded_default_does(stack: dict[str, str], tmp_path: Path) -> None:
+    with opened(tmp_path / "served", stack) as served:
+        head = simulate(served.log, seed=5, users=PEOPLE, events=EVENTS, progress=no_progress)
+        assert caught_up(served) == head
+        with embedded_twin(served.log, tmp_path / "embedded") as embedded:
+            check_same(served, embedded)
+            with working(served, starts=False) as supervisor:
+                assert supervisor.rebuild(3) == 2
+            check_same(served, embedded)
+    # And through the command, whose settings come from outside.
     people = [str(user) for user in range(1, PEOPLE + 1)]
-    for query in QUERIES:
-        expected = darkroom(*query, *people, data=embedded)
+    for query in (("feed", "--json"), ("graph", "followers", "--json")):
+        expected = darkroom(*query, *people, data=tmp_path / "embedded")
         assert expected.status == 0
-        assert darkroom(*query, *people, data=served, settings=stack) == expected
-    assert done("rebuild", "--shards", "3", data=served, settings=stack) == "generation 2 serves"
-    for query in QUERIES:
-        assert darkroom(*query, *people, data=served, settings=stack) == darkroom(*query, *people, data=embedded)
+        assert darkroom(*query, *people, data=tmp_path / "served", settings=stack) == expected
 
 
 def test_two_gateways_share_everything_but_a_directory(stack: dict[str, str], tmp_path: Path) -> None:
