@@ -18,10 +18,14 @@ from darkroom.events.data_directory import DataDirectory
 from darkroom.events.log import EventLog
 from darkroom.projections.generations import Generations, OpenGeneration, Pointer
 from darkroom.projections.shard_state import FoldSettings
+from darkroom.projections.store import StoreUnavailable
 
 NUDGE_S = 0.25
 CHORES_S = 5.0
 POLL_S = 0.005
+TRANSIENT = ("StoreUnavailable: ", "LogUnreachable: ")
+TRANSIENT_S_MAX = 60.0
+"""A server that does not answer is waited for so long while nothing moves; every other fault is told at once."""
 
 
 class OtherShardCount(Exception):
@@ -179,21 +183,27 @@ class Supervisor:
 
     def _old_position(self) -> int:
         """How far answers were given from it; 0 where it cannot be read, which is what a rebuild is to mend."""
+        head = self._log.head()
         try:
             old = self._generations.open_serving()
+            if old is None:
+                return 0
+            try:
+                return min(max(old.positions()), head)
+            finally:
+                old.close()
+        except StoreUnavailable:
+            raise  # it may well be there, and no position that was served may be taken back
         except Exception:
             return 0
-        if old is None:
-            return 0
-        try:
-            return min(max(old.positions()), self._log.head())
-        finally:
-            old.close()
 
     def _wait_for(self, generation: OpenGeneration, position: int, progress: Progress) -> int:
-        nudged = time.monotonic()
-        while (slowest := min(generation.positions())) < position:
-            self._raise_fault(generation)
+        nudged = moved = time.monotonic()
+        reached: list[int] = []
+        while (slowest := min(positions := generation.positions())) < position:
+            if positions != reached:
+                reached, moved = positions, time.monotonic()
+            self._raise_fault(generation, waited_s=time.monotonic() - moved)
             if self._closing.is_set():
                 raise ShardFaulted("the supervisor is closing")
             if time.monotonic() - nudged > NUDGE_S:
@@ -204,10 +214,10 @@ class Supervisor:
         progress(position, position)
         return position
 
-    def _raise_fault(self, generation: OpenGeneration) -> None:
+    def _raise_fault(self, generation: OpenGeneration, *, waited_s: float) -> None:
         for shard, position in enumerate(generation.positions()):
             fault = fault_of(self._directory.generations, generation.number, shard)
-            if fault is not None:
+            if fault is not None and (waited_s > TRANSIENT_S_MAX or not fault.startswith(TRANSIENT)):
                 raise ShardFaulted(f"shard {shard} stands still at position {position}: {fault}")
 
     def run(self) -> None:

@@ -69,6 +69,10 @@ class CassandraPublisher:
         self._statements: _Statements
 
     def open(self, position: int) -> None:
+        """ViewsLost where less is published than is committed."""
+        self._check_kept(position)
+
+    def _check_kept(self, position: int) -> None:
         found = self._published()
         if found < position:
             raise ViewsLost(
@@ -86,7 +90,9 @@ class CassandraPublisher:
             raise ViewsLost(f"{self._where()}: its tables are not there ({error}). Rebuild the views") from None
         return rows[0][0] if rows else 0
 
-    def publish(self, effects: Effects, expected: int, checkpoint: Checkpoint) -> None:  # noqa: ARG002
+    def publish(self, effects: Effects, expected: int, checkpoint: Checkpoint) -> None:
+        # A store that was emptied meanwhile would take in the rest, and then look as if it had all.
+        self._check_kept(expected)
         buckets = _buckets_to_tell(effects)
         self._write(lambda: self._all_but_feeds(effects, buckets, checkpoint))
         # A head says that what is not in it lies in a page, so the pages are there before it.

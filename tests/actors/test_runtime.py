@@ -397,7 +397,7 @@ def test_closing_the_supervisor_ends_a_rebuild_and_leaves_the_old_serving(
 
     # The new generation cannot get there, for the log ends in a record that nobody can read; and nobody minds.
     append_unknown(house)
-    monkeypatch.setattr(Supervisor, "_raise_fault", lambda *_: None)
+    monkeypatch.setattr(Supervisor, "_raise_fault", lambda *_, **__: None)
     thread = threading.Thread(target=rebuild)
     thread.start()
     assert begun.wait(DEADLINE_S)
