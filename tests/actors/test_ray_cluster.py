@@ -34,7 +34,7 @@ from darkroom.projections.state_snapshots import SnapshotStore
 
 from .test_runtime import POLL_S, Appender, Chronicle, House, LentRuntime, eventually
 
-pytestmark = [pytest.mark.ray, pytest.mark.services]
+pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.soak]
 
 SHARDS = 3
 HISTORY = 360

@@ -383,6 +383,7 @@ def test_an_event_of_a_later_version_stops_the_reader_with_its_position(
         log.read(2, 10)
 
 
+@pytest.mark.soak  # the servers may take long over their first transaction
 def test_a_position_without_a_record_is_never_crossed(
     opened: Callable[..., KafkaEventLog], address: KafkaAddress
 ) -> None:
@@ -436,6 +437,7 @@ def read_all(log: KafkaEventLog) -> list[Recorded]:
     return found
 
 
+@pytest.mark.soak  # whether two groups mix is left to chance
 def test_groups_of_two_appenders_that_mix_are_each_told_their_own_positions(
     opened: Callable[..., KafkaEventLog],
 ) -> None:
