@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from msgspec.structs import replace
 
-from darkroom.actors.runtime import Runtime, ShardWiring
+from darkroom.actors.runtime import Runtime
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
 from darkroom.events.data_directory import DataDirectory
@@ -17,7 +17,13 @@ from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
 from darkroom.gateway.log_identity import LogIdentity, identity_of
 from darkroom.gateway.media import MediaLibrary
 from darkroom.gateway.ownership import OtherLog, check_directory, check_keyspace, check_owner, claim, noted_log
-from darkroom.gateway.published_generations import GraphedGenerations, PublishedGenerations
+from darkroom.gateway.published_generations import (
+    AccompaniedGenerations,
+    Companion,
+    GraphCompanion,
+    PublishedGenerations,
+    SnapshotCompanion,
+)
 from darkroom.gateway.readers import Readers
 from darkroom.gateway.servers import (
     Servers,
@@ -30,7 +36,7 @@ from darkroom.gateway.servers import (
     redis_address,
 )
 from darkroom.gateway.settings import Settings
-from darkroom.gateway.shard_wiring import EmbeddedShards, ServedShards
+from darkroom.gateway.shard_wiring import ShardsOf, snapshot_store
 from darkroom.gateway.uploads import Uploads
 from darkroom.gateway.uploads_sqlite import SqliteUploads
 from darkroom.gateway.writes import Writer
@@ -69,7 +75,7 @@ class Darkroom:
             if identity is not None:
                 # What is noted in a cache may be dropped at any time, so each log has keys of its own there.
                 settings = self.settings = replace(settings, redis_prefix=f"{settings.redis_prefix}:{identity.name}")
-            self.generations = _generations(self.directory, self.servers, identity)
+            self.generations = _generations(settings, self.directory, self.servers, self.log, identity)
             self.readers = Readers(
                 self.generations,
                 self.log,
@@ -98,17 +104,12 @@ class Darkroom:
             self.directory,
             self.log,
             runtime,
-            self._wiring(),
+            ShardsOf(settings, self.directory.log),
             self.generations,
             FoldSettings(settings.celebrity_threshold, settings.feed_rows, settings.feed_ttl_days),
             batch_events=settings.batch_events,
             shards=settings.shards,
         )
-
-    def _wiring(self) -> ShardWiring:
-        if is_remote(self.settings) or self.settings.object_store is not None:
-            return ServedShards(self.settings, self.directory.log)
-        return EmbeddedShards(self.directory.log)
 
 
 class Gateway:
@@ -190,14 +191,20 @@ def _identity(
     return identity
 
 
-def _generations(directory: DataDirectory, servers: Servers, identity: LogIdentity | None) -> Generations:
+def _generations(
+    settings: Settings, directory: DataDirectory, servers: Servers, log: EventLog, identity: LogIdentity | None
+) -> Generations:
+    generations: Generations = FolderGenerations(directory.generations)
     if servers.cassandra is not None:
-        assert identity is not None
-        return PublishedGenerations(servers.cassandra, servers.neo4j, directory.generations, identity)
+        generations = PublishedGenerations(servers.cassandra, directory.generations)
+    companions: list[Companion] = []
     if servers.neo4j is not None:
         assert identity is not None
-        return GraphedGenerations(directory.generations, servers.neo4j, identity)
-    return FolderGenerations(directory.generations)
+        companions.append(GraphCompanion(servers.neo4j, identity))
+    snapshots = snapshot_store(settings, log)
+    if snapshots is not None:
+        companions.append(SnapshotCompanion(snapshots))
+    return AccompaniedGenerations(generations, companions) if companions else generations
 
 
 def _graph(servers: Servers) -> Callable[[Reading], Graph]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from darkroom.actors.runtime import ShardParts, ShardSpec
 from darkroom.events.log import EventLog
-from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.servers import Servers, object_store_address, open_log, redis_address
 from darkroom.gateway.settings import Settings
 from darkroom.projections.effects import Publisher
@@ -18,27 +17,15 @@ from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
 
 if TYPE_CHECKING:
     from darkroom.projections.cassandra_session import CassandraSession
+    from darkroom.projections.state_snapshots import SnapshotStore
 
 
 @dataclass(frozen=True)
-class EmbeddedShards:
-    """Log and stores in one data directory; views are read from the stores."""
+class ShardsOf:
+    """Shards as the settings have them: log, views and snapshots on the servers that are named, and else in files.
 
-    log: Path
-
-    @contextmanager
-    def open(self, spec: ShardSpec) -> Iterator[ShardParts]:
-        with ExitStack() as stack:
-            log = LmdbEventLog(self.log, create=False)
-            stack.callback(log.close)
-            store = LmdbShardStore(shard_path(spec.generations, spec.generation, spec.shard))
-            stack.callback(store.close)
-            yield ShardParts(log, store)
-
-
-@dataclass(frozen=True)
-class ServedShards:
-    """Shards whose log, views or snapshots are on the servers that the settings name. Their state is on their node."""
+    Their state is on their node. `log` is the data directory's.
+    """
 
     settings: Settings
     log: Path
@@ -60,7 +47,7 @@ class ServedShards:
 
     def _state(
         self, spec: ShardSpec, log: EventLog, servers: Servers, stack: ExitStack
-    ) -> tuple[LmdbShardStore, Callable[[int], None]]:
+    ) -> tuple[LmdbShardStore, Callable[[int], None] | None]:
         """The shard's state, as it is on this node, as its last snapshot has it, or empty."""
         path = shard_path(spec.generations, spec.generation, spec.shard)
         identity = Identity(FORMAT, spec.generation, spec.shard, spec.shards)
@@ -92,15 +79,13 @@ class ServedShards:
 
 def _snapshots(
     settings: Settings, log: EventLog, path: Path, identity: Identity, stack: ExitStack
-) -> Callable[[int], None]:
+) -> Callable[[int], None] | None:
     """Restore where there is nothing yet, and save from now on; what to tell of each commit."""
-    address = object_store_address(settings)
-    if address is None:
-        return _nobody_is_told
+    snapshots = snapshot_store(settings, log)
+    if snapshots is None:
+        return None
     from darkroom.projections.snapshot_schedule import SnapshotPolicy, SnapshotSchedule, SnapshotStatus, note_snapshot
-    from darkroom.projections.state_snapshots import SnapshotStore
 
-    snapshots = SnapshotStore(address.below("state"), log, _silent)
     if not (path / "data.mdb").exists():
         position = snapshots.restore(path, identity)
         if position is not None:
@@ -109,6 +94,16 @@ def _snapshots(
     schedule = SnapshotSchedule(snapshots, path, identity, policy)
     stack.callback(schedule.close)
     return schedule.committed
+
+
+def snapshot_store(settings: Settings, log: EventLog) -> "SnapshotStore | None":
+    """Where the state of the log's shards is saved; None where it is not."""
+    address = object_store_address(settings)
+    if address is None:
+        return None
+    from darkroom.projections.state_snapshots import SnapshotStore
+
+    return SnapshotStore(address.below("state"), log, _silent)
 
 
 def _drop_former(session: "CassandraSession", spec: ShardSpec) -> None:
@@ -122,7 +117,3 @@ def _drop_former(session: "CassandraSession", spec: ShardSpec) -> None:
 
 def _silent(text: str) -> None:
     """A worker has nobody to tell but its fault file, where what is raised goes."""
-
-
-def _nobody_is_told(position: int) -> None:
-    """No snapshots are made."""

@@ -126,9 +126,14 @@ class SnapshotStore:
         """The newest snapshot that this shard could use, as its manifest tells it."""
         return next(reversed(self._usable(identity).values()), None)
 
+    def generations(self) -> set[int]:
+        """Of which generations there are snapshots, or what is left of some."""
+        folders = {key.partition("/")[0] for key in self._objects.keys("")}
+        return {int(folder) for folder in folders if folder.isdecimal()}
+
     def drop(self, generation: int) -> None:
         """Delete all snapshots of a generation that is dropped."""
-        self._delete(self._objects.keys(f"{generation:06}"))
+        self._delete(self._objects.keys(f"{generation:06}/"))
 
     def _manifest(self, copy: StateCopy) -> Manifest:
         record = self._record_at(copy.position)

@@ -33,7 +33,8 @@ from darkroom.events.facts import Recorded
 from darkroom.events.log_adapters import lmdb as lmdb_logs
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.readers import Readers
-from darkroom.gateway.shard_wiring import EmbeddedShards
+from darkroom.gateway.settings import Settings
+from darkroom.gateway.shard_wiring import ShardsOf
 from darkroom.projections import home_feed
 from darkroom.projections.fold import fold
 from darkroom.projections.generations import FolderGenerations, generation_path, open_serving, read_pointer, shard_path
@@ -130,7 +131,7 @@ class House:
             self.directory,
             self.log,
             self.runtime,
-            EmbeddedShards(self.directory.log),
+            ShardsOf(Settings(), self.directory.log),
             FolderGenerations(self.generations),
             FOLD_SETTINGS,
             batch_events=self.batch,
@@ -593,7 +594,9 @@ def test_a_long_storm_of_kills_changes_nothing(tmp_path: Path, ray_cluster: RayR
 
 
 def spec(house: House, shard: int = 0) -> ShardSpec:
-    return ShardSpec(EmbeddedShards(house.directory.log), house.generations, 1, shard, 2, FOLD_SETTINGS, house.batch)
+    return ShardSpec(
+        ShardsOf(Settings(), house.directory.log), house.generations, 1, shard, 2, FOLD_SETTINGS, house.batch
+    )
 
 
 @pytest.fixture

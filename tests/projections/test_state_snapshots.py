@@ -29,7 +29,9 @@ from darkroom.events.log import EventLog
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.events.object_store import ObjectStore, ObjectStoreAddress, ObjectStoreUnavailable
+from darkroom.gateway.published_generations import AccompaniedGenerations, SnapshotCompanion
 from darkroom.projections import state_copies
+from darkroom.projections.generations import FolderGenerations
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.snapshot_schedule import (
     SnapshotPolicy,
@@ -176,6 +178,20 @@ def test_the_newest_two_are_kept_and_a_position_is_saved_once(trial: Trial) -> N
     trial.snapshots.drop(IDENTITY.generation)
     assert keys(trial) == []
     assert trial.restored()[0] is None
+
+
+def test_a_generation_that_is_dropped_takes_its_snapshots_with_it(trial: Trial, tmp_path: Path) -> None:
+    generations = AccompaniedGenerations(
+        FolderGenerations(tmp_path / "generations"), [SnapshotCompanion(trial.another_node())]
+    )
+    trial.append(100)
+    trial.saved_at(100)
+    for _ in range(IDENTITY.generation):
+        assert generations.allot() != IDENTITY.generation, "the number of what is left of a lost pointer's time"
+    generations.drop_others(keep={IDENTITY.generation})
+    assert folders(trial) == [100]
+    generations.drop_others(keep={IDENTITY.generation + 1})
+    assert keys(trial) == []
 
 
 def test_a_shard_that_has_read_nothing_saves_nothing(trial: Trial) -> None:

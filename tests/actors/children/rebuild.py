@@ -10,7 +10,8 @@ from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
 from darkroom.events.data_directory import DataDirectory, WorkLock
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
-from darkroom.gateway.shard_wiring import EmbeddedShards
+from darkroom.gateway.settings import Settings
+from darkroom.gateway.shard_wiring import ShardsOf
 from darkroom.projections.generations import FolderGenerations
 from darkroom.projections.shard_state import FoldSettings
 
@@ -23,7 +24,7 @@ def main(path: Path) -> None:
         directory,
         log,
         InlineRuntime(),
-        EmbeddedShards(directory.log),
+        ShardsOf(Settings(), directory.log),
         FolderGenerations(directory.generations),
         FoldSettings(),
         batch_events=1,
