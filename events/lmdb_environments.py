@@ -2,14 +2,17 @@
 
 LMDB's locks belong to a process and a file, so a process that opens a file twice loses them: `open_environment` shares
 one environment by reference count. No WRITEMAP, for a full disk would then be a SIGBUS. Environments do not survive a
-fork; processes are spawned. Beside LMDB's files lies `writer.lock`: who writes, and a witness of the last commit.
+fork; processes are spawned. Beside LMDB's files lies `writer.lock`: a lock with a deadline, and a witness of the last
+commit.
 """
 
 from __future__ import annotations  # LMDB's classes are generic to type checkers only
 
 import errno
 import fcntl
+import mmap
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +32,9 @@ ROOM_BYTES_MIN = 1 << 20
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-_LINE_BYTES = 32  # of writer.lock: one line with the writer's process id, one with the witness of the last commit
-_WRITER, _WITNESS = 0, 1
+_WITNESS_START, _WITNESS_BYTES = 32, 32  # in writer.lock; before it older versions wrote their process id
 _WRITE_BYTE, _TURNSTILE_BYTE = 0, 1  # of the same file, for locks
+_FLOCK = struct.Struct("hhqqi4x")  # what F_GETLK fills in: kind, whence, start, length, process id
 _Result = TypeVar("_Result")
 
 
@@ -69,12 +72,14 @@ class LmdbEnvironment:
                 undo.callback(self.env.close)
                 self._data_file = os.open(path / "data.mdb", os.O_RDWR | os.O_CLOEXEC)
                 undo.callback(os.close, self._data_file)
+                meta_bytes = 2 * self.env.stat()["psize"]
+                self._metas = undo.enter_context(mmap.mmap(self._data_file, meta_bytes, prot=mmap.PROT_READ))
                 if not self.env.info()["last_txnid"]:
                     self.env.sync(True)
                     _sync_folders([path, path.parent, *folders])
-                    self._write_line(_WITNESS, witness(self._data_file))
+                    self._write_witness()
                 undo.pop_all()
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, ValueError) as error:  # the last where the file is too short to be mapped
             raise EnvironmentUnusable(f"{path}: {error}") from error
         self.databases: dict[str, object] = {}  # handles of named databases: one opening serves the whole process
         self._writer = threading.Lock()
@@ -84,7 +89,7 @@ class LmdbEnvironment:
         self.env.reader_check()
 
     def _refuse_damage(self, data_file: Path, *, append_only: bool) -> None:
-        last_witness = self._line(_WITNESS)  # before the pages are read, for other processes commit meanwhile
+        last_witness = self._last_witness()  # before the pages are read, for other processes commit meanwhile
         reason = contradiction(data_file, last_witness, append_only=append_only)
         if reason is not None:
             raise EnvironmentUnusable(f"{data_file} is damaged: {reason}")
@@ -150,12 +155,11 @@ class LmdbEnvironment:
         try:
             self._lock_between_processes(timeout_s)
             try:
-                self._write_line(_WRITER, str(os.getpid()))
                 with self._begin_writing() as transaction:
                     yield transaction
                 # Not synced, so after a power cut it may be behind, but never ahead: meta pages that are older than
                 # this are damaged.
-                self._write_line(_WITNESS, witness(self._data_file))
+                self._write_witness()
             finally:
                 self._unlock(_WRITE_BYTE)
         finally:
@@ -165,40 +169,48 @@ class LmdbEnvironment:
         # Who waits for the lock holds the turnstile, so that whoever had the lock last does not pass it again at once:
         # without it a process waited up to 1.3 s beside one that never paused.
         deadline = time.monotonic() + timeout_s
-        if self._lock(_TURNSTILE_BYTE, deadline):
+        both = self._try_lock(_WRITE_BYTE, 2)
+        if both or self._lock(_TURNSTILE_BYTE, deadline):
             try:
-                if self._lock(_WRITE_BYTE, deadline):
+                if both or self._lock(_WRITE_BYTE, deadline):
                     return
             finally:
                 self._unlock(_TURNSTILE_BYTE)
-        raise WriteLockTimeout(
-            f"{self.path}: process {self._line(_WRITER)} has held the write lock for over {timeout_s:g} s"
-        )
+        raise WriteLockTimeout(f"{self.path}: {self._holder()} has held the write lock for over {timeout_s:g} s")
 
     def _lock(self, byte: int, deadline: float) -> bool:
         pause_s = 0.00005
-        while True:
-            try:
-                fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-            except OSError:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 1.3, 0.001)
-            else:
-                return True
+        while not self._try_lock(byte, 1):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.3, 0.001)
+        return True
+
+    def _try_lock(self, byte: int, count: int) -> bool:
+        try:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, count, byte)
+        except OSError:
+            return False
+        return True
 
     def _unlock(self, byte: int) -> None:
         fcntl.lockf(self._lock_file, fcntl.LOCK_UN, 1, byte)
 
-    def _line(self, number: int) -> str:
-        line = os.pread(self._lock_file, _LINE_BYTES, number * _LINE_BYTES)
+    def _holder(self) -> str:
+        wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE_BYTE, 1, 0)
+        kind, *_, process = _FLOCK.unpack(fcntl.fcntl(self._lock_file, fcntl.F_GETLK, wanted))
+        return f"process {process}" if kind != fcntl.F_UNLCK and process > 0 else "another process"
+
+    def _last_witness(self) -> str:
+        line = os.pread(self._lock_file, _WITNESS_BYTES, _WITNESS_START)
         return line.decode("ascii", errors="replace").strip("\0 \n")
 
-    def _write_line(self, number: int, line: str) -> None:
+    def _write_witness(self) -> None:
         # A courtesy: a disk too full for it says so when the data are written.
         with suppress(OSError):
-            os.pwrite(self._lock_file, f"{line:<{_LINE_BYTES - 1}}\n".encode("ascii"), number * _LINE_BYTES)
+            line = f"{witness(self._metas):<{_WITNESS_BYTES - 1}}\n"
+            os.pwrite(self._lock_file, line.encode("ascii"), _WITNESS_START)
 
     def is_full(self) -> bool:
         """Whether the file cannot grow. LMDB calls a write cut short by that EIO, like one that the disk failed."""
@@ -213,6 +225,7 @@ class LmdbEnvironment:
         with self._no_readers:
             self._no_readers.wait_for(lambda: not self._readers, WRITE_LOCK_TIMEOUT_S)
             self.env.close()
+        self._metas.close()
         os.close(self._data_file)
         os.close(self._lock_file)
 

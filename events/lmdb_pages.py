@@ -5,6 +5,7 @@ state: fewer records, no error. The two must be consecutive transactions, each o
 newer must not take back what the older had, and both must agree with the last commit's witness, which lies elsewhere.
 """
 
+import mmap
 import os
 import struct
 import time
@@ -17,6 +18,8 @@ _HEADER_BYTES = 16  # of a page, before the meta struct of LMDB 0.9 on 64 bits
 _META = struct.Struct("<II16xI76xQQQQ")
 _CHANGING_BYTES = 16  # where in the struct begins what every commit writes
 _NO_PAGE = 2**64 - 1  # the root of an empty tree
+_PAGE_BYTES_MAX = 65536
+_METAS_BYTES_MAX = _PAGE_BYTES_MAX + _HEADER_BYTES + _META.size
 _TRIES = 20
 
 
@@ -31,9 +34,9 @@ class _Meta(NamedTuple):
     transaction: int
 
 
-def witness(data_file: int) -> str:
-    """What the newest meta page in this open file is: its transaction and a checksum, in at most 29 characters."""
-    pages = _read_metas(data_file)
+def witness(metas: mmap.mmap) -> str:
+    """What the newest of the two meta pages is: its transaction and a checksum, in at most 29 characters."""
+    pages = _read_metas(metas)
     if isinstance(pages, str):
         return ""
     newest = max(pages, key=lambda page: page.transaction)
@@ -50,7 +53,7 @@ def contradiction(data_file: Path, last_witness: str, *, append_only: bool) -> s
     reason, before = None, None
     for _ in range(_TRIES):
         with data_file.open("rb") as stream:
-            pages = _read_metas(stream.fileno())
+            pages = _read_metas(stream.read(_METAS_BYTES_MAX))
             file_bytes = os.fstat(stream.fileno()).st_size
         reason = pages if isinstance(pages, str) else _contradiction(*pages, file_bytes, last_witness, append_only)
         if reason is None or pages == before:
@@ -99,13 +102,13 @@ def _committed(last_witness: str) -> tuple[int, int] | None:
         return None
 
 
-def _read_metas(data_file: int) -> tuple[_Meta, _Meta] | str:
-    first = _read_meta(data_file, 0)
+def _read_metas(start: bytes | mmap.mmap) -> tuple[_Meta, _Meta] | str:
+    first = _read_meta(start, 0)
     if isinstance(first, str):
         return first
-    if first.page_bytes < 512 or first.page_bytes > 65536 or first.page_bytes & (first.page_bytes - 1):
+    if first.page_bytes < 512 or first.page_bytes > _PAGE_BYTES_MAX or first.page_bytes & (first.page_bytes - 1):
         return "its page size is impossible"
-    second = _read_meta(data_file, first.page_bytes)
+    second = _read_meta(start, first.page_bytes)
     if isinstance(second, str):
         return second
     if second.page_bytes != first.page_bytes:
@@ -113,8 +116,8 @@ def _read_metas(data_file: int) -> tuple[_Meta, _Meta] | str:
     return first, second
 
 
-def _read_meta(data_file: int, offset: int) -> _Meta | str:
-    struct_bytes = os.pread(data_file, _META.size, offset + _HEADER_BYTES)
+def _read_meta(start: bytes | mmap.mmap, offset: int) -> _Meta | str:
+    struct_bytes = start[offset + _HEADER_BYTES : offset + _HEADER_BYTES + _META.size]
     if len(struct_bytes) < _META.size:
         return "it is cut short"
     meta = _Meta(zlib.crc32(struct_bytes[_CHANGING_BYTES:]), *_META.unpack(struct_bytes))

@@ -1,7 +1,7 @@
 """The event log on LMDB: key = position, value = checksum, time, event. Any number of processes may append and read.
 
 LMDB's write lock is held across processes and the position is allotted inside the transaction, so none can fork the
-order. Concurrent appends are committed in groups by whoever holds the lock next (Jim Gray's group commit).
+order. Concurrent appends are committed in groups (Jim Gray's group commit), by whoever has the turn.
 """
 
 from __future__ import annotations  # LMDB's classes are generic to type checkers only
@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,15 +39,18 @@ _KEY = struct.Struct(">Q")
 
 
 class _Ticket:
-    """One caller's events, each as time and bytes, and afterwards their positions or the error that kept them out."""
+    """One caller's events, each as time and bytes; when done, their positions or the error that kept them out."""
 
-    __slots__ = ("bodies", "done", "error", "first")
+    __slots__ = ("bodies", "done", "error", "first", "gone", "turn")
 
     def __init__(self, bodies: list[bytes]) -> None:
         self.bodies = bodies
         self.first = 0
         self.done = False
-        self.error: Exception | None = LogStopped("the append was interrupted")  # no silence is taken for success
+        self.error: Exception | None = None
+        self.gone = False
+        self.turn = threading.Lock()  # released once, when the turn is this caller's
+        self.turn.acquire()
 
 
 class LmdbEventLog:
@@ -58,11 +62,10 @@ class LmdbEventLog:
         self._environment = open_environment(path, create=create, append_only=True)
         self._clock = clock
         self._decode = (codec or Codec()).decode
-        self._waiting: list[_Ticket] = []
+        self._line_lock = threading.Lock()  # guards the next three
+        self._line: deque[_Ticket] = deque()  # those who are done and not told yet, before those who wait
+        self._has_turn: _Ticket | None = None
         self._waiting_events = 0
-        self._waiting_lock = threading.Lock()
-        self._committing = False
-        self._committed = threading.Condition()
         self._stopped: str | None = None
         self._closed = False
         try:
@@ -78,47 +81,69 @@ class LmdbEventLog:
         if not events:
             head = self.head()
             return range(head + 1, head + 1)
-        self._enqueue(ticket)
-        if self._is_mine_to_commit(ticket):
-            try:
-                self._commit_waiting()
-            finally:
-                self._let_the_next_commit()
+        try:
+            self._enqueue(ticket)
+            if self._is_mine_to_commit(ticket):
+                self._commit_waiting(ticket)
+        finally:
+            self._leave(ticket)
         if ticket.error is not None:
             raise ticket.error
         return range(ticket.first, ticket.first + len(ticket.bodies))
 
     def _enqueue(self, ticket: _Ticket) -> None:
-        with self._waiting_lock:
+        with self._line_lock:
             if self._waiting_events + len(ticket.bodies) > WAITING_EVENTS_MAX:
                 raise LogBusy(f"{self._waiting_events} events wait to be appended; the limit is {WAITING_EVENTS_MAX}")
-            self._waiting.append(ticket)
+            self._line.append(ticket)
             self._waiting_events += len(ticket.bodies)
+            if self._has_turn is None:
+                self._pass_turn()
 
     def _is_mine_to_commit(self, ticket: _Ticket | None) -> bool:
         """Wait until the ticket was committed by another thread, or this thread is to commit all that wait."""
-        # A bare lock is not enough: threads that never pause take it again and again, and others, their events long
-        # stored, waited 1.1 s for it.
-        with self._committed:
-            while self._committing and not (ticket and ticket.done):
-                self._committed.wait()
-            if ticket and ticket.done:
-                return False
-            self._committing = True
-            return True
+        if ticket is None:
+            ticket = _Ticket([])
+            self._enqueue(ticket)
+        try:
+            ticket.turn.acquire()
+        except BaseException:
+            self._leave(ticket)
+            raise
+        return not ticket.done
 
     def _let_the_next_commit(self) -> None:
-        with self._committed:
-            self._committing = False
-            self._committed.notify_all()
+        with self._line_lock:
+            self._pass_turn()
 
-    def _commit_waiting(self) -> None:
+    def _pass_turn(self) -> None:
+        """Give the turn to the next in line who is still there.
+
+        From hand to hand, for threads that are woken at once contend for the interpreter: that took twice the CPU
+        time. Those whose events are stored come first, so that they are back in line for the next commit. Never to
+        whoever is quickest: threads that do not pause won again and again, and others waited 1.1 s.
+        """
+        self._has_turn = None
+        while self._line and self._has_turn is None:
+            ticket = self._line.popleft()
+            if not ticket.gone:
+                self._has_turn = ticket
+                ticket.turn.release()
+
+    def _leave(self, ticket: _Ticket) -> None:
+        """Wait no more, interrupted or not, and keep nobody waiting."""
+        with self._line_lock:
+            ticket.gone = True
+            if self._has_turn is ticket:
+                self._pass_turn()
+
+    def _commit_waiting(self, mine: _Ticket) -> None:
         """Commit every waiting ticket in one transaction; all share its outcome."""
-        with self._waiting_lock:
-            group, self._waiting, self._waiting_events = self._waiting, [], 0
         interrupted = LogStopped(f"an append to {self._environment.path} was interrupted; open it again and look")
         error: Exception | None = interrupted
+        group: list[_Ticket] = []
         try:
+            group = self._take_waiting(mine)
             self._commit(group)
             error = None
         except Exception as failure:
@@ -129,6 +154,15 @@ class LmdbEventLog:
                 self._stopped = str(interrupted)
             for ticket in group:
                 ticket.error, ticket.done = error, True
+            with self._line_lock:
+                self._line.extendleft(reversed(group[1:]))
+
+    def _take_waiting(self, mine: _Ticket) -> list[_Ticket]:
+        with self._line_lock:
+            group = [mine, *(ticket for ticket in self._line if ticket.bodies and not ticket.gone)]
+            self._line = deque(ticket for ticket in self._line if not ticket.bodies)  # those who are to close the log
+            self._waiting_events = 0
+            return group
 
     def _commit(self, group: list[_Ticket]) -> None:
         if self._stopped is not None:
