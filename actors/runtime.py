@@ -3,7 +3,7 @@
 Nothing that matters travels through it: workers pull the log. Calls carry questions and nudges, which may be lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,10 @@ class ShardSpec:
     batch_events: int
 
 
+NOT_BEGUN = "has not begun yet"
+"""What is told of a shard that has neither folded nor failed since its worker was started."""
+
+
 class RuntimeFailed(Exception):
     """The runtime cannot be started or has been lost."""
 
@@ -60,6 +64,10 @@ class Runtime(Protocol):
 
     def nudge(self) -> None:
         """Remind every worker of its work. Harmless to repeat, harmless to lose."""
+
+    def faults(self) -> Mapping[tuple[int, int], str | None]:
+        """(generation, shard) → why it stands still, NOT_BEGUN, or None where it goes on; of the workers that answer,
+        on whichever node."""
 
     def stop(self, generation: int) -> None:
         """End the generation's workers; when it returns none commits any more. RuntimeFailed where that is not seen."""

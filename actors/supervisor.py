@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from darkroom.actors.runtime import Runtime, ShardSpec, ShardWiring
-from darkroom.actors.worker import clear_fault, fault_of
+from darkroom.actors.runtime import NOT_BEGUN, Runtime, ShardSpec, ShardWiring
+from darkroom.actors.worker import fault_of, note_fault
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.log import EventLog
 from darkroom.projections.generations import Generations, OpenGeneration, Pointer
@@ -82,6 +82,7 @@ class Supervisor:
         self._batch_events = batch_events
         self._shards = shards
         self._shards_default = shards_default
+        self._noted: dict[tuple[int, int], str] = {}  # of shards elsewhere, for those here write theirs themselves
         self._closing = threading.Event()
         self._rebuilding = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -109,7 +110,7 @@ class Supervisor:
 
     def _start_workers(self, generation: int, shards: int) -> None:
         for shard in range(shards):
-            clear_fault(self._directory.generations, generation, shard)
+            note_fault(self._directory.generations, generation, shard, None)  # it says so if it still stands still
             self._runtime.start(
                 ShardSpec(
                     wiring=self._wiring,
@@ -124,7 +125,9 @@ class Supervisor:
         self._runtime.nudge()
 
     def catch_up(self, progress: Progress = no_progress) -> int:
-        """Wait until the serving generation has reached the log's present head, and return that. ShardFaulted."""
+        """Wait until the serving generation has reached the log's present head and no shard of it stands still; the
+        head. ShardFaulted.
+        """
         generation = self._generations.open_serving()
         assert generation is not None, "started supervisors have a generation"
         try:
@@ -198,25 +201,33 @@ class Supervisor:
             return 0
 
     def _wait_for(self, generation: OpenGeneration, position: int, progress: Progress) -> int:
+        """Until each shard is there, and has gone on since its worker was started: only then it knows what it lost."""
         nudged = moved = time.monotonic()
         reached: list[int] = []
-        while (slowest := min(positions := generation.positions())) < position:
+        while True:
+            positions = generation.positions()
             if positions != reached:
                 reached, moved = positions, time.monotonic()
-            self._raise_fault(generation, waited_s=time.monotonic() - moved)
+            if (slowest := min(positions)) >= position and self._all_go_on(generation.number, positions):
+                progress(position, position)
+                return position
+            self._raise_fault(generation.number, positions, waited_s=time.monotonic() - moved)
             if self._closing.is_set():
                 raise ShardFaulted("the supervisor is closing")
             if time.monotonic() - nudged > NUDGE_S:
                 self._runtime.nudge()
+                self._note_faults()
                 progress(slowest, position)
                 nudged = time.monotonic()
             time.sleep(POLL_S)
-        progress(position, position)
-        return position
 
-    def _raise_fault(self, generation: OpenGeneration, *, waited_s: float) -> None:
-        for shard, position in enumerate(generation.positions()):
-            fault = fault_of(self._directory.generations, generation.number, shard)
+    def _all_go_on(self, generation: int, positions: list[int]) -> bool:
+        told = self._runtime.faults()
+        return all(told.get((generation, shard), NOT_BEGUN) is None for shard in range(len(positions)))
+
+    def _raise_fault(self, generation: int, positions: list[int], *, waited_s: float) -> None:
+        for shard, position in enumerate(positions):
+            fault = fault_of(self._directory.generations, generation, shard)
             if fault is not None and (waited_s > TRANSIENT_S_MAX or not fault.startswith(TRANSIENT)):
                 raise ShardFaulted(f"shard {shard} stands still at position {position}: {fault}")
 
@@ -232,11 +243,22 @@ class Supervisor:
             self._answer_requests()
             if time.monotonic() >= chores_at:
                 # What keeps them from being done is told by the worker that it stops; the nudges must go on.
-                with contextlib.suppress(Exception):
-                    self._chores()
+                for chore in (self._note_faults, self._free):
+                    with contextlib.suppress(Exception):
+                        chore()
                 chores_at = time.monotonic() + CHORES_S
 
-    def _chores(self) -> None:
+    def _note_faults(self) -> None:
+        """Write down beside those of this node's shards why shards on other nodes stand still."""
+        folder = self._directory.generations
+        for (generation, shard), fault in self._runtime.faults().items():
+            if fault is None and self._noted.pop((generation, shard), None) is not None:
+                note_fault(folder, generation, shard, None)
+            elif fault not in (None, NOT_BEGUN, fault_of(folder, generation, shard)):
+                note_fault(folder, generation, shard, fault)
+                self._noted[generation, shard] = fault
+
+    def _free(self) -> None:
         """Free what killed readers and finished ones left."""
         pointer = self._generations.pointer()
         self._generations.drop_others({pointer.generation})

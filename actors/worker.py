@@ -5,17 +5,18 @@ where a store did not answer in time. *Exit* ends this incarnation, for another 
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from darkroom.actors.runtime import ShardSpec
+from darkroom.actors.runtime import NOT_BEGUN, ShardSpec
 from darkroom.actors.shard import FoldFailed, Shard
-from darkroom.projections.generations import shard_path
+from darkroom.projections.generations import generation_path, shard_path
 from darkroom.projections.store import StoreUnavailable, Superseded
 
 WAIT_S = 0.5
-RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
+RETRY_S_MIN, RETRY_S_MAX = 0.1, 1.0
 SHRINK, GROW, BATCH_EVENTS_MIN = 4, 2, 100
 """A batch that a store could not take in by its deadline would not fit the next time either."""
 
@@ -25,6 +26,7 @@ class Worker:
 
     def __init__(self, spec: ShardSpec, on_superseded: Callable[[], None]) -> None:
         # Opens nothing: an exception in the constructor of a restarting actor kills the actor for good.
+        self.fault: str | None = NOT_BEGUN
         self._spec = spec
         self._on_superseded = on_superseded
         self._thread: threading.Thread | None = None
@@ -100,12 +102,24 @@ class Worker:
         self._batch_events_max = max(least, self._batch_events_max // SHRINK)
 
     def _report(self, fault: str | None) -> None:
-        path = fault_path(self._spec.generations, self._spec.generation, self._spec.shard)
-        with contextlib.suppress(OSError):  # a fault that cannot be written down must not stop the retrying
-            if fault is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_text(fault)
+        note_fault(self._spec.generations, self._spec.generation, self._spec.shard, fault)
+        self.fault = fault
+
+
+def note_fault(generations: Path, generation: int, shard: int, fault: str | None) -> None:
+    """Write down why the shard stands still, or that it does not, whole: others look at any time.
+
+    A fault that cannot be written down is passed over, for it must not stop what is to mend it.
+    """
+    path = fault_path(generations, generation, shard)
+    with contextlib.suppress(OSError):
+        if fault is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)  # the store itself may be what cannot be opened
+        part = path.with_name(f"fault.{os.getpid()}")
+        part.write_text(fault)
+        part.replace(path)
 
 
 def fault_path(generations: Path, generation: int, shard: int) -> Path:
@@ -113,13 +127,15 @@ def fault_path(generations: Path, generation: int, shard: int) -> Path:
 
 
 def fault_of(generations: Path, generation: int, shard: int) -> str | None:
-    """Why the shard stands still; None where it does not."""
+    """Why the shard stands still, as this node knows; None where it does not."""
     try:
         return fault_path(generations, generation, shard).read_text()
     except FileNotFoundError:
         return None
 
 
-def clear_fault(generations: Path, generation: int, shard: int) -> None:
-    """Forget an earlier fault; the shard's worker says so if it is still there."""
-    fault_path(generations, generation, shard).unlink(missing_ok=True)
+def faults_of(generations: Path, generation: int) -> dict[int, str]:
+    """Shard → why it stands still, as this node knows, of the generation's shards that do."""
+    paths = generation_path(generations, generation).glob("shard-*/fault")
+    shards = sorted(int(path.parent.name.removeprefix("shard-")) for path in paths)
+    return {shard: fault for shard in shards if (fault := fault_of(generations, generation, shard)) is not None}

@@ -8,12 +8,14 @@ from msgspec.structs import replace
 from darkroom.actors.runtime import Runtime
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
+from darkroom.actors.worker import faults_of
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.log import EventLog
 from darkroom.events.originals_adapters.folder import FolderOriginals
 from darkroom.gateway.commands.console import notice
 from darkroom.gateway.credentials import Credentials, CredentialStore
 from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
+from darkroom.gateway.grant_cache import GrantCache
 from darkroom.gateway.log_identity import LogIdentity, identity_of
 from darkroom.gateway.media import MediaLibrary
 from darkroom.gateway.ownership import OtherLog, check_directory, check_keyspace, check_owner, claim, noted_log
@@ -120,6 +122,8 @@ class Gateway:
         self.settings = settings
         self.log = darkroom.log
         self.readers = darkroom.readers
+        self._generations = darkroom.generations
+        self._folder = directory.generations
         with ExitStack() as stack:
             self.writer = Writer(darkroom.log, darkroom.readers, wait_ms=settings.write_wait_ms)
             stack.callback(self.writer.close)
@@ -130,6 +134,10 @@ class Gateway:
             self.uploads = _uploads(directory, darkroom.servers)
             stack.callback(self.uploads.close)
             self._stack = stack.pop_all()
+
+    def faults(self) -> dict[int, str]:
+        """Shard → why it stands still, as this node knows, of those that do."""
+        return faults_of(self._folder, self._generations.pointer().generation)
 
     def close(self) -> None:
         self._stack.close()
@@ -194,9 +202,7 @@ def _identity(
 def _generations(
     settings: Settings, directory: DataDirectory, servers: Servers, log: EventLog, identity: LogIdentity | None
 ) -> Generations:
-    generations: Generations = FolderGenerations(directory.generations)
-    if servers.cassandra is not None:
-        generations = PublishedGenerations(servers.cassandra, directory.generations)
+    generations = readable_generations(directory, servers)
     companions: list[Companion] = []
     if servers.neo4j is not None:
         assert identity is not None
@@ -205,6 +211,13 @@ def _generations(
     if snapshots is not None:
         companions.append(SnapshotCompanion(snapshots))
     return AccompaniedGenerations(generations, companions) if companions else generations
+
+
+def readable_generations(directory: DataDirectory, servers: Servers) -> Generations:
+    """For who makes and drops none."""
+    if servers.cassandra is not None:
+        return PublishedGenerations(servers.cassandra, directory.generations)
+    return FolderGenerations(directory.generations)
 
 
 def _graph(servers: Servers) -> Callable[[Reading], Graph]:
@@ -227,7 +240,7 @@ def _credential_store(directory: DataDirectory, servers: Servers) -> CredentialS
         return SqliteCredentialStore(directory.path)
     from darkroom.gateway.credentials_cassandra import CassandraCredentialStore
 
-    return CassandraCredentialStore(servers.cassandra)
+    return GrantCache(CassandraCredentialStore(servers.cassandra))
 
 
 def _uploads(directory: DataDirectory, servers: Servers) -> Uploads:

@@ -17,6 +17,7 @@ from darkroom.events.data_directory import DirectoryBusy, DirectoryUnusable
 from darkroom.events.lmdb_environments import EnvironmentUnusable
 from darkroom.events.log import LogError
 from darkroom.gateway.commands import imports, log_commands, queries, work
+from darkroom.gateway.commands import status as status_command
 from darkroom.gateway.commands.console import CommandFailed
 from darkroom.gateway.credentials import CredentialsError
 from darkroom.gateway.readers import NotThere
@@ -134,7 +135,7 @@ def _add_work(commands: _Commands) -> None:
     _add_setting(catch_up, "shards", "runtime")
     rebuild = _add(commands, "rebuild", work.rebuild, "Fill a new generation from the log and switch to it.")
     _add_setting(rebuild, "shards", "runtime")
-    status = _add(commands, "status", work.status, "Tell how far the shards are.")
+    status = _add(commands, "status", status_command.status, "Tell how far the shards are.")
     _add_json(status)
 
 

@@ -99,7 +99,7 @@ def claim(servers: Servers, generations: Path, log: LogIdentity, tell: Callable[
     if servers.cassandra is not None:
         _claim_keyspace(servers.cassandra, log, tell)
     if servers.neo4j is not None:
-        note_graph(servers.neo4j, log, None)
+        _claim_graph(servers.neo4j, log)
 
 
 def note_graph(neo4j: "Neo4j", log: LogIdentity, number: int | None) -> None:
@@ -201,6 +201,13 @@ def _claim_keyspace(session: "CassandraSession", log: LogIdentity, tell: Callabl
         session.execute_if(session.prepare(_RENEW), (*ours, noted.name, noted.first))
     [settled] = session.execute(session.prepare(_SELECT, "SERIAL"))
     _check_note(LogIdentity(*settled), log, _keyspace(session), "cassandra_keyspace")
+
+
+def _claim_graph(neo4j: "Neo4j", log: LogIdentity) -> None:
+    """Every command comes here, and all but the first find it noted."""
+    noted = neo4j.run(_NOTES, namespace=neo4j.address.namespace)
+    if any(note != [log.name, log.first, log.told] for _, *note in noted):
+        note_graph(neo4j, log, None)
 
 
 def _highest(servers: Servers, generations: Path) -> int:

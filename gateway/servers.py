@@ -3,15 +3,15 @@
 Their drivers are installed only where servers are used (`darkroom[servers]`), so each is imported where it is needed.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from darkroom.events.log import EventLog, LogUnreachable
 from darkroom.gateway.settings import Settings, SettingsError
+from darkroom.projections.waiting import waited_for
 
 if TYPE_CHECKING:
     from darkroom.events.log_adapters.kafka_address import KafkaAddress
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 REDIS_DEADLINE_S = 0.05
 """A cache that takes longer is slower than what it caches."""
 
-RETRY_S = 0.2
-
 Tell = Callable[[str], None]
-T = TypeVar("T")
 
 
 class Servers:
@@ -38,7 +35,6 @@ class Servers:
         Without `make` nothing is written: a keyspace that is not there is left so until `make_keyspace`.
         """
         self._settings = settings
-        tell = _in_one_line(tell)
         with ExitStack() as stack:
             self.neo4j = _neo4j(settings, tell, wait_s, stack)
             self.cassandra = _cassandra(settings, tell, wait_s, stack, make=make)
@@ -85,7 +81,7 @@ def _neo4j(settings: Settings, tell: Tell, wait_s: float, stack: ExitStack) -> "
     return neo4j
 
 
-def open_log(settings: Settings, path: Path, *, create: bool, tell: Tell | None = None, wait_s: float = 0) -> EventLog:
+def open_log(settings: Settings, path: Path, *, create: bool, tell: Tell, wait_s: float) -> EventLog:
     """The log: Kafka's topic, of which `path` is this node's copy, or the one in the folder `path`.
 
     Brokers that do not answer are waited for, and `tell` is told so; LogUnreachable after `wait_s`.
@@ -97,7 +93,7 @@ def open_log(settings: Settings, path: Path, *, create: bool, tell: Tell | None 
         return LmdbEventLog(path, create=create)
     from darkroom.events.log_adapters.kafka import KafkaEventLog
 
-    return _waited_for(lambda: KafkaEventLog(address, path, create=create), LogUnreachable, tell, wait_s)
+    return waited_for(lambda: KafkaEventLog(address, path, create=create), LogUnreachable, wait_s=wait_s, tell=tell)
 
 
 def check_cache(settings: Settings, tell: Tell) -> None:
@@ -124,7 +120,7 @@ def check_bucket(settings: Settings, tell: Tell, *, wait_s: float) -> None:
 
     store = ObjectStore(replace(address, deadline_s=_deadline_s(settings)))
     try:
-        _waited_for(store.check, ObjectStoreUnavailable, tell, wait_s)
+        waited_for(store.check, ObjectStoreUnavailable, wait_s=wait_s, tell=tell)
     except ObjectStoreError as error:
         raise SettingsError(f"object_store: {error}") from None
 
@@ -133,28 +129,6 @@ def check_addresses(settings: Settings) -> None:
     """Whether each server's settings go together, and its driver is installed; nobody is asked. SettingsError."""
     for address in (kafka_address, cassandra_address, neo4j_address, redis_address, object_store_address):
         address(settings)
-
-
-def _waited_for(ask: Callable[[], T], unreachable: type[Exception], tell: Tell | None, wait_s: float) -> T:
-    until, told = time.monotonic() + wait_s, tell is None
-    while True:
-        try:
-            return ask()
-        except unreachable as error:
-            if not wait_s:
-                raise
-            if time.monotonic() + RETRY_S > until:
-                waited = f"waited {wait_s:g} s for it. Is it running, and is this its address?"
-                raise unreachable(f"{error}; {waited}") from None
-            if not told and tell is not None:
-                _in_one_line(tell)(f"waiting up to {wait_s:g} s: {error}")
-                told = True
-        time.sleep(RETRY_S)
-
-
-def _in_one_line(tell: Tell) -> Tell:
-    """A driver may tell of each server on a line of its own."""
-    return lambda text: tell(" ".join(text.split()))
 
 
 def is_remote(settings: Settings) -> bool:

@@ -35,7 +35,7 @@ class ShardsOf:
         with ExitStack() as stack:
             # This node's copy of a log that is elsewhere lies beside the state, wherever the node keeps that.
             folder = spec.generations.parent / "log" if self.settings.kafka else self.log
-            log = open_log(self.settings, folder, create=False)
+            log = open_log(self.settings, folder, create=False, tell=_silent, wait_s=0)
             stack.callback(log.close)
             servers = Servers(self.settings, _silent, wait_s=0)  # a shard that cannot open tries again by itself
             stack.callback(servers.close)

@@ -31,10 +31,10 @@ from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from darkroom.projections.cassandra_requests import PAGE_ROWS, UNTIMED, Request, Row, Statement, batches, run_all
 from darkroom.projections.store import StoreError, StoreRefused, StoreUnavailable, WrongCredentials
+from darkroom.projections.waiting import RETRY_S, waited_for
 
 CONCURRENCY = 128
 DEFINE_DEADLINE_S = 60.0
-RETRY_S = 0.2
 
 # Version 5 sums every frame's header in pure Python: 14,000 rows/s where version 4 makes 23,000.
 _PROTOCOL = 4
@@ -90,24 +90,16 @@ def open_session(
     WrongCredentials, UnknownDatacenter and UnknownKeyspace at once.
     """
     logging.getLogger("cassandra").addHandler(logging.NullHandler())  # what matters of it is raised, or told
-    until, told = time.monotonic() + wait_s, False
-    while True:
+
+    def connect() -> CassandraSession:
         cluster = _cluster(address)
         try:
             return CassandraSession(address, cluster, _connected(address, cluster, create))
-        except StoreUnavailable as error:
-            cluster.shutdown()
-            if time.monotonic() + RETRY_S > until:
-                raise StoreUnavailable(
-                    f"{error}; waited {wait_s:g} s for it. Is it running, and is this its address?"
-                ) from None
-            if not told:
-                tell(f"waiting up to {wait_s:g} s: {error}")
-                told = True
-            time.sleep(RETRY_S)
         except BaseException:
             cluster.shutdown()
             raise
+
+    return waited_for(connect, StoreUnavailable, wait_s=wait_s, tell=tell)
 
 
 class CassandraSession:
@@ -223,7 +215,7 @@ def _cluster(address: CassandraAddress) -> Any:
             compression=False,
             # The driver sends in pieces of 4 KB, and with Nagle's algorithm the second waits 40 ms for the first.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            connect_timeout=_CONNECT_S,
+            connect_timeout=min(_CONNECT_S, address.deadline_s),
             control_connection_timeout=address.deadline_s,
             idle_heartbeat_interval=_HEARTBEAT_S,
             idle_heartbeat_timeout=_HEARTBEAT_S,

@@ -9,7 +9,6 @@ import secrets
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -152,15 +151,6 @@ def _lease_entry(lease: Lease) -> bytes:
     return b"%s%s%016x" % (_LEASE, lease.epoch, lease.token)
 
 
-@dataclass
-class ToldCounts:
-    """`epochs` is how often everything of the shard was dropped at once: at its start, and where it could not tell."""
-
-    feeds: int = 0
-    epochs: int = 0
-    failures: int = 0
-
-
 class RedisPublisher:
     """See `Publisher`. Raises nothing: while Redis is not told, no reader believes it."""
 
@@ -175,7 +165,6 @@ class RedisPublisher:
         link: RedisLink | None = None,
     ) -> None:
         """Of a batch that changes more than `feeds_told_max` feeds, all are dropped at once."""
-        self.counts = ToldCounts()
         self._key = _marker_key(address, generation, shard)
         self._link = link or RedisLink(address, address.tell_s)
         self._feeds_a_step = feeds_a_step
@@ -208,8 +197,6 @@ class RedisPublisher:
             return client.set(self._key, marker.encode(), px=KEPT_MS)
 
         self._marker = marker if self._link.ask(begin) else None
-        self.counts.epochs += 1
-        self.counts.failures = self._link.failures
 
     def _tell(self, users: list[int], position: int) -> bool:
         """Every step finds the marker that the one before it left, or nothing more is done; all in one round trip."""
@@ -232,9 +219,7 @@ class RedisPublisher:
             return answers
 
         answers = self._link.ask(tell)
-        self.counts.failures = self._link.failures
         if answers is None or any(answer != 1 for answer in answers):
             return False
         self._marker = markers[-1]
-        self.counts.feeds += len(users)
         return True

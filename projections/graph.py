@@ -4,7 +4,6 @@ An answer is at a position, the lowest of the shards that the question concerns:
 to it that still stands is missing, and what was removed after it may be missing already.
 """
 
-from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from darkroom.projections.routing import ID_MASK
@@ -45,9 +44,6 @@ class Graph(Protocol):
 
     def following(self, user: int, page: Page) -> Found:
         """All whom the user follows."""
-
-    def followed_among(self, user: int, others: Collection[int]) -> Found:
-        """Those of the others whom the user follows, by id ascending."""
 
     def posts(self, author: int, page: Page) -> Found:
         """All posts of the author."""

@@ -171,27 +171,5 @@ def muted_among(view: View, user: int, others: Collection[int]) -> set[int]:
     return {other for other, mute in zip(others, found, strict=True) if mute is not None}
 
 
-def blocked_users(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
-    """Live users whom the user blocks, by id ascending."""
-    return _live(reading, BLOCKS, user, after, limit)
-
-
-def muted_users(reading: Reading, user: int, *, after: int = 0, limit: int) -> list[int]:
-    """Live users whom the user mutes, by id ascending."""
-    return _live(reading, MUTES, user, after, limit)
-
-
-def _live(reading: Reading, table: str, user: int, after: int, limit: int) -> list[int]:
-    view = reading.of(user)
-    found: list[int] = []
-    while len(found) < limit:
-        ids = _ids(view.oldest(table, user, above=after, limit=limit))
-        found += [other for other, live in zip(ids, view.live(ids), strict=True) if live]
-        if len(ids) < limit:
-            break
-        after = ids[-1]
-    return found[:limit]
-
-
 def _ids(entries: list[tuple[int, ...]]) -> list[int]:
     return [entry[0] for entry in entries]

@@ -18,6 +18,9 @@ class InlineRuntime:
         for worker in list(self._workers.values()):
             worker.nudge()
 
+    def faults(self) -> dict[tuple[int, int], str | None]:
+        return {key: worker.fault for key, worker in list(self._workers.items())}
+
     def stop(self, generation: int) -> None:
         self._stop([key for key in self._workers if key[0] == generation])
 

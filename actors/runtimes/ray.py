@@ -36,8 +36,7 @@ from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from darkroom.actors.runtime import RuntimeFailed, ShardSpec  # noqa: E402
-from darkroom.actors.worker import Worker, fault_of  # noqa: E402
-from darkroom.projections.generations import shard_path  # noqa: E402
+from darkroom.actors.worker import Worker  # noqa: E402
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # the least that Ray accepts; nothing is kept there
 CALL_S_MAX = 30.0
@@ -65,9 +64,6 @@ class ShardActor:
         if state and not here:
             # A raylet's working directory is nobody's choice, so a relative path counts from the home directory.
             spec = replace(spec, generations=Path.home() / state / "generations")
-            with contextlib.suppress(OSError):  # a place to write down what keeps the shard from being opened
-                shard_path(spec.generations, spec.generation, spec.shard).mkdir(parents=True, exist_ok=True)
-        self._spec = spec
         self._worker = Worker(spec, on_superseded=lambda: os._exit(1))
 
     def nudge(self) -> None:
@@ -77,8 +73,8 @@ class ShardActor:
         self._worker.stop()
 
     def fault(self) -> str | None:
-        """Why the shard stands still; None where it does not. It is written down on the actor's own node."""
-        return fault_of(self._spec.generations, self._spec.generation, self._spec.shard)
+        """Why the shard stands still, NOT_BEGUN, or None."""
+        return self._worker.fault
 
     def process(self) -> int:
         """The actor's process id."""
@@ -151,10 +147,8 @@ class RayRuntime:
             with contextlib.suppress(RayError):  # it is restarting; the next nudge finds it
                 actor.nudge.remote()
 
-    def faults(self, generation: int) -> dict[int, str]:
-        """Shard → why it stands still, of the generation's shards that do and that answer, on whichever node."""
-        actors = {shard: actor for (number, shard), actor in list(self._actors.items()) if number == generation}
-        return {shard: str(fault) for shard, fault in _answers(actors, "fault", FAULT_S_MAX).items() if fault}
+    def faults(self) -> dict[tuple[int, int], str | None]:
+        return _answers(self._actors, "fault", FAULT_S_MAX)
 
     def processes(self) -> dict[tuple[int, int], int]:
         """(generation, shard) → its actor's process id, of those that answer."""

@@ -1,4 +1,4 @@
-"""`serve`, `gateway`, `catch-up`, `rebuild`, `status`: who runs the shards, and how far they are."""
+"""`serve`, `gateway`, `catch-up`, `rebuild`: who runs the shards."""
 
 import argparse
 import os
@@ -7,13 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 from darkroom.actors.supervisor import RebuildRequest, Supervisor, ask_for_rebuild, take_answer
-from darkroom.actors.worker import fault_of
+from darkroom.actors.worker import faults_of
 from darkroom.events.data_directory import DataDirectory, DirectoryBusy, WorkLock, worker_of
-from darkroom.gateway.commands.console import CommandFailed, Progress, answer, answer_json, tell_lag
+from darkroom.gateway.commands.console import CommandFailed, Progress, answer
 from darkroom.gateway.composition import Darkroom, Gateway, make_runtime
 from darkroom.gateway.settings import Settings
 
@@ -95,45 +94,6 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
     return 0
 
 
-def status(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Head, generation, each shard's position, lag, size and fault, and who works here."""
-    with Darkroom(settings) as darkroom, ExitStack() as stack:
-        generation = darkroom.generations.open_serving()
-        if generation is not None:
-            stack.callback(generation.close)
-        positions = generation.positions() if generation else []
-        sizes = generation.bytes_stored() if generation else []
-        head = darkroom.log.head()  # after the positions, for all of them rise
-        shards: list[dict[str, Any]] = []
-        for shard, position in enumerate(positions):
-            fault = fault_of(darkroom.directory.generations, generation.number, shard) if generation else None
-            lag = head - position
-            shards.append({"shard": shard, "position": position, "lag": lag, "bytes": sizes[shard], "fault": fault})
-        told = {
-            "head": head,
-            "log_bytes": darkroom.log.bytes_stored(),
-            "generation": generation.number if generation else None,
-            "shards": shards,
-            "worker": worker_of(darkroom.directory),
-        }
-    if arguments.json:
-        answer_json(told)
-    else:
-        _show_status(told)
-    tell_lag(head, positions)
-    return 0
-
-
-def _show_status(told: dict[str, Any]) -> None:
-    answer(f"head {told['head']}, log {told['log_bytes']} bytes")
-    answer(f"generation {told['generation']}" if told["generation"] else "no generation yet")
-    for shard in told["shards"]:
-        fault = f", stands still: {shard['fault']}" if shard["fault"] else ""
-        size = f"{shard['bytes']} bytes" if shard["bytes"] is not None else "views on servers"
-        answer(f"shard {shard['shard']}: position {shard['position']}, lag {shard['lag']}, {size}{fault}")
-    answer(f"in use by {told['worker']}" if told["worker"] else "nobody works here")
-
-
 @contextmanager
 def supervised(darkroom: Darkroom, runtime: str) -> Iterator[Supervisor]:
     supervisor = darkroom.supervisor(make_runtime(runtime, darkroom.settings))
@@ -168,12 +128,10 @@ def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> 
         if settings.shards not in (None, pointer.shards) and pointer.generation:
             raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
         slowest = min(darkroom.readers.positions(), default=0)
+        for shard, fault in faults_of(darkroom.directory.generations, pointer.generation).items():
+            raise CommandFailed(f"shard {shard} of the server stands still: {fault}")
         if slowest >= head:
             return head
-        for shard in range(pointer.shards):
-            fault = fault_of(darkroom.directory.generations, pointer.generation, shard)
-            if fault is not None:
-                raise CommandFailed(f"shard {shard} of the server stands still: {fault}")
         if worker_of(darkroom.directory) is None:
             raise CommandFailed("the server has stopped; run catch-up again")
         progress(slowest, head)

@@ -105,14 +105,21 @@ async def health(call: Call) -> Response:
 
 
 async def status(call: Call) -> Response:
-    """How far the log is, and each shard behind it."""
+    """How far the log is, each shard behind it, and what kind of fault keeps one from going on."""
     positions = await call.look_up(call.gateway.readers.positions)
     head = max(
         await call.look_up(call.gateway.log.head), *positions, 0
     )  # shards were asked first, and may have moved since
+    faults = await call.look_up(call.gateway.faults)
     shards: list[Json] = [
-        {"shard": shard, "position": str(position), "lag": head - position} for shard, position in enumerate(positions)
+        {"shard": shard, "position": str(position), "lag": head - position, "fault": _kind(faults.get(shard))}
+        for shard, position in enumerate(positions)
     ]
     told = {"head": str(head), "lag": max((s["lag"] for s in shards), default=head), "shards": shards}
     counts = call.gateway.readers.cache.counts
     return call.json({**told, "feed_cache_hit_rate": counts.hit_rate, "feed_cache_failures": counts.failures})
+
+
+def _kind(fault: str | None) -> str | None:
+    """The command tells the rest: anybody may ask here, and a fault names servers, users and paths."""
+    return None if fault is None else fault.partition(":")[0]

@@ -1,6 +1,6 @@
 """The graph as the shards' own tables have it: each question is answered by one shard, at its position."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from darkroom.projections import engagement
 from darkroom.projections.graph import Found, Page, id_or_nobody
@@ -24,11 +24,6 @@ class EmbeddedGraph:
 
     def following(self, user: int, page: Page) -> Found:
         return _entries(self._reading.of(user), FOLLOWING, user, page)
-
-    def followed_among(self, user: int, others: Collection[int]) -> Found:
-        view, asked = self._reading.of(user), sorted({id_or_nobody(other) for other in others})
-        found = view.find(FOLLOWING, [(id_or_nobody(user), other) for other in asked])
-        return _found(view, [other for other, follow in zip(asked, found, strict=True) if follow is not None])
 
     def posts(self, author: int, page: Page) -> Found:
         return _entries(self._reading.of(author), TIMELINES, author, page)

@@ -24,11 +24,6 @@ _FOLLOWING = """
 MATCH (x:G {id: $user})-[r:FOLLOWS]->(n) WHERE r.position <= $position AND $above < n.id < $below
 RETURN n.id AS id
 """
-_FOLLOWED_AMONG = """
-UNWIND $others AS other
-MATCH (x:G {id: $user}) MATCH (n:G {id: other}) MATCH (x)-[r:FOLLOWS]->(n) WHERE r.position <= $position
-RETURN n.id AS id
-"""
 _POSTS = """
 MATCH (y:G {id: $author})-[:POSTED]->(p) WHERE p.id <= $position AND $above < p.id < $below
 RETURN p.id AS id
@@ -78,11 +73,6 @@ class Neo4jGraph:
 
     def following(self, user: int, page: Page) -> Found:
         return self._page(self._shard(user), _FOLLOWING, page, user=id_or_nobody(user))
-
-    def followed_among(self, user: int, others: Collection[int]) -> Found:
-        asked = sorted({id_or_nobody(other) for other in others})
-        page = Page(limit=len(asked))
-        return self._page(self._shard(user), _FOLLOWED_AMONG, page, user=id_or_nobody(user), others=asked)
 
     def posts(self, author: int, page: Page) -> Found:
         return self._page(self._shard(author), _POSTS, page, author=id_or_nobody(author))

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import re
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import neo4j
 from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError, TokenExpired
 
 from darkroom.projections.store import StoreError, StoreRefused, StoreUnavailable, WrongCredentials
+from darkroom.projections.waiting import waited_for
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -27,7 +27,7 @@ Work = Callable[["Transaction"], Awaitable[T]]
 
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
-_CONNECT_S, _CLOSE_S, _RETRY_S = 5.0, 5.0, 0.5
+_CONNECT_S, _CLOSE_S = 5.0, 5.0
 _CONNECTIONS_MAX = 50
 _UNKNOWN_DATABASE = "Neo.ClientError.Database.DatabaseNotFound"
 _TIMED_OUT = "Neo.ClientError.Transaction.TransactionTimedOut"
@@ -76,22 +76,10 @@ def open_neo4j(address: Neo4jAddress, *, wait_s: float, tell: Callable[[str], No
     UnknownDatabase at once.
     """
     logging.getLogger("neo4j").addHandler(logging.NullHandler())  # what matters of it is raised, or told
-    until, told = time.monotonic() + wait_s, False
     connection = Neo4j(address)
     try:
-        while True:
-            try:
-                connection.run("RETURN 1")
-                return connection
-            except StoreUnavailable as error:
-                if time.monotonic() + _RETRY_S > until:
-                    raise StoreUnavailable(
-                        f"{error}; waited {wait_s:g} s for it. Is it running, and is this its address?"
-                    ) from None
-                if not told:
-                    tell(f"waiting up to {wait_s:g} s: {error}")
-                    told = True
-            time.sleep(_RETRY_S)
+        waited_for(lambda: connection.run("RETURN 1"), StoreUnavailable, wait_s=wait_s, tell=tell)
+        return connection
     except BaseException:
         connection.close()
         raise

@@ -23,6 +23,7 @@ from services.stack import own_stack
 from darkroom.actors.runtime import RuntimeFailed
 from darkroom.actors.runtimes import ray as ray_runtimes
 from darkroom.actors.runtimes.ray import RayRuntime
+from darkroom.actors.worker import fault_of, faults_of
 from darkroom.events.log_adapters.kafka_mirror import note_topic
 from darkroom.gateway.composition import Darkroom
 from darkroom.gateway.settings import Settings, load_settings
@@ -55,6 +56,7 @@ class ServedHouse(House):
         self.chronicle = chronicle
         self.log = self.darkroom.log  # type: ignore[assignment]
         self.supervisor = self.darkroom.supervisor(self.runtime)
+        self.generations = self.darkroom.directory.generations
         self.readers = self.darkroom.readers
 
     def places(self, nodes: RayNodes) -> dict[int, tuple[int, int]]:
@@ -222,13 +224,14 @@ def test_a_shard_says_from_another_node_why_it_stands_still(house: ServedHouse, 
     house.supervisor.start()
     house.supervisor.run()
     shard, (node, _) = beside_head(house.places(nodes))
-    fault = eventually(lambda: house.ray.faults(1).get(shard))
+    fault = eventually(lambda: house.ray.faults().get((1, shard)))
     assert fault.startswith("TopicRefused: ")
-    assert shard not in house.ray.faults(2)
+    assert eventually(lambda: fault_of(house.generations, 1, shard)) == fault
     for other in nodes.all()[1:]:
         shutil.rmtree(nodes.state(other) / "log")
     eventually(lambda: house.positions() == [50] * SHARDS)
-    assert house.ray.faults(1) == {}
+    assert set(house.ray.faults().values()) == {None}
+    eventually(lambda: not faults_of(house.generations, 1))
 
 
 def test_what_stops_has_no_process_left_even_if_it_was_frozen(

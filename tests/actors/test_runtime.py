@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.runtimes.ray import RayRuntime
 from darkroom.actors.shard import Shard
 from darkroom.actors.supervisor import OtherShardCount, ShardFaulted, Supervisor
-from darkroom.actors.worker import Worker, fault_of
+from darkroom.actors.worker import Worker, fault_of, faults_of
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.facts import Recorded
 from darkroom.events.log_adapters import lmdb as lmdb_logs
@@ -41,8 +42,8 @@ from darkroom.projections.generations import FolderGenerations, generation_path,
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings, ShardState
-from darkroom.projections.store import Checkpoint
-from darkroom.projections.stores.lmdb import LmdbShardStore
+from darkroom.projections.store import Checkpoint, Identity
+from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
 
 DEADLINE_S = 60.0
 POLL_S = 0.005
@@ -126,12 +127,12 @@ class House:
             FolderGenerations(self.generations), self.log, wait_ms=int(1000 * DEADLINE_S), max_lag_ms=None
         )
 
-    def supervise(self, shards: int | None = None) -> Supervisor:
+    def supervise(self, shards: int | None = None, settings: Settings | None = None) -> Supervisor:
         return Supervisor(
             self.directory,
             self.log,
             self.runtime,
-            ShardsOf(Settings(), self.directory.log),
+            ShardsOf(settings or Settings(), self.directory.log),
             FolderGenerations(self.generations),
             FOLD_SETTINGS,
             batch_events=self.batch,
@@ -256,6 +257,9 @@ class LentRuntime:
 
     def nudge(self) -> None:
         self.runtime.nudge()
+
+    def faults(self) -> Mapping[tuple[int, int], str | None]:
+        return self.runtime.faults()
 
     def stop(self, generation: int) -> None:
         self.runtime.stop(generation)
@@ -460,6 +464,49 @@ def test_a_shard_that_cannot_go_on_says_so_until_it_can(house: House, monkeypatc
     assert house.supervisor.catch_up() == 200
     house.check()
     assert "supervisor" in [thread.name for thread in threading.enumerate()]
+
+
+def test_catching_up_does_not_end_while_a_shard_at_the_head_stands_still(house: House) -> None:
+    house.append(100)
+    house.supervisor.start()
+    house.supervisor.catch_up()
+    house.supervisor.close()
+    house.readers.close()
+    broken = Settings(cassandra="127.0.0.1:1", cassandra_consistency="ONE", cassandra_replication=2)  # never opens
+    house.supervisor = house.supervise(settings=broken)
+    house.supervisor.start()
+    with pytest.raises(ShardFaulted, match=r"shard \d stands still at position 100: SettingsError: "):
+        house.supervisor.catch_up()
+
+
+class Elsewhere(InlineRuntime):
+    """Workers that keep their folder as on another node."""
+
+    def __init__(self, generations: Path) -> None:
+        super().__init__()
+        self._generations = generations
+
+    def start(self, spec: ShardSpec) -> None:
+        super().start(replace(spec, generations=self._generations))
+
+
+def test_a_fault_on_another_node_is_written_down_here_until_it_is_mended(
+    inline_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisors, "CHORES_S", 0.0)
+    house, apart = inline_house, tmp_path / "another-node"
+    house.append(100)
+    house.runtime = Elsewhere(apart)
+    house.supervisor = house.supervise()
+    house.supervisor.start()
+    house.supervisor.run()
+    for shard in (0, 1):
+        fault = eventually(lambda shard=shard: fault_of(house.generations, 1, shard))  # type: ignore[misc]
+        assert fault == fault_of(apart, 1, shard), "though there was no folder for it"
+    for shard in (0, 1):
+        LmdbShardStore(shard_path(apart, 1, shard), Identity(FORMAT, 1, shard, 2)).close()
+    eventually(lambda: not faults_of(house.generations, 1))
+    assert not faults_of(apart, 1)
 
 
 def position_of(path: Path) -> int:

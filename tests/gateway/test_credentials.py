@@ -1,5 +1,6 @@
 """Passwords, tokens and sign-ups: what their port promises, and what SQLite adds to it."""
 
+import itertools
 import os
 import random
 import re
@@ -36,6 +37,7 @@ from darkroom.gateway.credentials import (
 )
 from darkroom.gateway.credentials_cassandra import CassandraCredentialStore
 from darkroom.gateway.credentials_sqlite import FILE_NAME, SqliteCredentialStore
+from darkroom.gateway.grant_cache import TRUSTED_MS, GrantCache
 from darkroom.gateway.passwords import DamagedHash, PasswordHashing
 from darkroom.gateway.turns import TooBusy
 from darkroom.projections.cassandra_session import CassandraSession
@@ -73,11 +75,16 @@ def in_sqlite(request: pytest.FixtureRequest) -> CredentialStore:
     return SqliteCredentialStore(request.getfixturevalue("tmp_path") / "data")
 
 
+def in_sqlite_and_remembered(request: pytest.FixtureRequest) -> CredentialStore:
+    """By a clock of which every look is so late that the store is asked each time."""
+    return GrantCache(in_sqlite(request), itertools.count(0, TRUSTED_MS).__next__)
+
+
 def in_cassandra(request: pytest.FixtureRequest) -> CredentialStore:
     return CassandraCredentialStore(request.getfixturevalue("keyspace"))
 
 
-@pytest.fixture(params=[in_sqlite, pytest.param(in_cassandra, marks=pytest.mark.services)])
+@pytest.fixture(params=[in_sqlite, in_sqlite_and_remembered, pytest.param(in_cassandra, marks=pytest.mark.services)])
 def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[], CredentialStore]]:
     """Opens the same stored credentials each time, as another process or a restart would."""
     stores: list[CredentialStore] = []

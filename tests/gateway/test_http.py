@@ -321,6 +321,7 @@ def test_the_server_describes_itself(server: Server) -> None:
     assert anybody.get("/health").text == "OK"
     status = anybody.get("/api/darkroom/v1/status").json()
     assert len(status["shards"]) == 3
+    assert [shard["fault"] for shard in status["shards"]] == [None] * 3
     assert int(status["head"]) >= server.position
     page = anybody.get("/")
     assert "script-src 'self'" in page.headers["content-security-policy"]

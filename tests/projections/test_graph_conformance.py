@@ -192,10 +192,8 @@ def test_who_is_nobody_has_nothing(adapter: Adapter, busy: tuple[World, Oracle])
                 assert ask(nobody, EVERYTHING).ids == []
             assert graph.posts_commented_on(somebody, nobody, EVERYTHING).ids == []
             assert graph.posts_commented_on(nobody, somebody, EVERYTHING).ids == []
-            assert graph.followed_among(somebody, [nobody]).ids == []
             assert graph.likers(nobody, somebody, EVERYTHING).ids == []
             assert graph.comments(nobody, somebody, EVERYTHING).ids == []
-        assert graph.followed_among(somebody, []).ids == []
 
 
 def _world_of_follows(adapter: Adapter) -> tuple[World, int, int]:
