@@ -229,7 +229,10 @@ async def unmute(call: Call) -> Response:
 
 
 async def _relate(call: Call, fact: Callable[[int, int], Event], *, may_be_blocked: bool = True) -> Response:
-    """Append, then answer with what stands between the two there: a race is decided by the log and told as it is."""
+    """Append, then answer with what stands between the two there: a race is decided by the log and told as it is.
+
+    What cannot be asked before is only told after, for the fold checks all of it again.
+    """
     user, other = call.user, call.path_id()
     if other == user:
         raise invalid("id", "is your own")
@@ -241,6 +244,6 @@ async def _relate(call: Call, fact: Callable[[int, int], Event], *, may_be_block
             raise Refused(403, "a block stands between you and this account", "id")
         return standing
 
-    await call.ask(found)
+    await call.check(found)
     await call.write(fact(user, other), {user, other})
     return call.json(relationship(other, await call.outcome(found)))

@@ -24,7 +24,7 @@ from darkroom.gateway.readers import NotThere
 from darkroom.projections import people
 from darkroom.projections.reading import Behind, Reading
 from darkroom.projections.routing import ID_MASK, shard_of
-from darkroom.projections.store import StoreError
+from darkroom.projections.store import StoreError, StoreUnavailable
 
 KEY_CHARACTERS_MAX = 255
 
@@ -128,9 +128,23 @@ class Call:
         )
         return value
 
+    async def check(self, answer: Callable[[Reading], T]) -> T | None:
+        """As `ask`, before a write. None where it is not to be known now: the write may go on, for the log decides.
+
+        NotThere only for whoever names a position that is to be looked at first.
+        """
+        try:
+            return await self.ask(answer)
+        except StoreUnavailable:
+            return None
+        except NotThere:
+            if self._min_position:
+                raise
+            return None
+
     async def require_live(self) -> None:
-        """Refused 401 where the caller's account is gone; `ask` sees to it unasked."""
-        await self.ask(lambda reading: reading.position)
+        """Refused 401 where the caller's account is known to be gone; `ask` sees to it unasked."""
+        await self.check(lambda reading: reading.position)
 
     async def write(self, event: Event, users: Iterable[int], key: str | None = None) -> int:
         """Append, wait until it can be read by those whom it names, and return its position. Pending, LogError."""

@@ -1,7 +1,7 @@
 """What a client is told when something is refused: one table from errors to status codes, one shape of body."""
 
 from darkroom.events.codec import UndecodableEvent
-from darkroom.events.log import LogBusy, LogError, LogFull, LogStopped
+from darkroom.events.log import LogBusy, LogError, LogFull, LogStopped, OutcomeUnknown
 from darkroom.events.originals import DamagedOriginal, OriginalMissing, OriginalsFull, OriginalsUnavailable
 from darkroom.gateway.credentials import (
     AlreadyBound,
@@ -77,6 +77,7 @@ _STATUSES: dict[type[Exception], int] = {
     LogFull: 507,
     LogBusy: 503,
     LogStopped: 503,
+    OutcomeUnknown: 503,
     LogError: 500,
     UndecodableEvent: 422,
     NameTaken: 409,
@@ -116,6 +117,8 @@ def refusal_of(error: Exception) -> Refused | None:
 
 def _told(status: int, message: str, kind: type[Exception]) -> str:
     """Messages of what a client cannot help name our files and servers, which are none of its business."""
+    if kind is OutcomeUnknown:
+        return "it is not known whether this was stored; look before sending it again, unless it had an Idempotency-Key"
     if status == 507:
         return "there is no room; nothing was stored"
     if status == 500:

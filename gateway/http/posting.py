@@ -1,7 +1,7 @@
 """Publishing posts and comments. An Idempotency-Key means the same one for ever, and the log decides which came first.
 
 So a key is looked up before anything is appended, and again at the position of what was: two that race both append,
-the later is void, and both answer with the first.
+the later is void, and both answer with the first. Where nothing can be looked up, what needs no look-up is appended.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from darkroom.gateway.http.fields import Fields
 from darkroom.gateway.http.finding import Found, find_to_engage
 from darkroom.gateway.http.hydration import entry_of_comment, posts, statuses
 from darkroom.gateway.http.statuses import one
+from darkroom.gateway.http.targets import Target, recorded_target, target_of
 from darkroom.projections import engagement, people, timelines
 from darkroom.projections.reading import Reading
 
@@ -59,7 +60,7 @@ async def _publish(call: Call, draft: Draft) -> Response:
         first = timelines.post_of_key(reading, call.user, draft.key) if draft.key else None
         return first, _mentions(reading, draft.text)
 
-    first, mentions = await call.ask(before)
+    first, mentions = await call.check(before) or (None, _no_mentions(draft.text))
     if first is not None:
         return call.json(await call.ask(lambda reading: _own_post(call, reading, first)))
     event = PostPublished(
@@ -80,6 +81,8 @@ async def _publish(call: Call, draft: Draft) -> Response:
 
 
 async def _media(call: Call, media_ids: list[int]) -> tuple[Medium, ...]:
+    if not media_ids:
+        return ()
     uploads = await call.look_up(call.gateway.uploads.find, call.user, media_ids)
     if len(uploads) != len(media_ids):
         missing = set(media_ids) - {upload.id for upload in uploads}
@@ -103,6 +106,13 @@ def _mentions(reading: Reading, text: str) -> list[int]:
     return list(dict.fromkeys(user for user in users if user is not None))
 
 
+def _no_mentions(text: str) -> list[int]:
+    """Of a text that is published unchecked. Whom a fact names it names for ever, so a name is not left out of it."""
+    if MENTION.search(text):
+        raise Refused(503, "whom the status names cannot be looked up right now; try again", "status")
+    return []
+
+
 def _own_post(call: Call, reading: Reading, post: int) -> Json:
     entries = posts(reading, [(post, call.user, None)])
     if not entries:
@@ -115,25 +125,26 @@ def _gone() -> Refused:
 
 
 async def _comment(call: Call, draft: Draft, in_reply_to: int) -> Response:
-    def before(reading: Reading) -> tuple[int | None, Found | None, list[int]]:
+    def before(reading: Reading) -> tuple[int | None, Target | None, list[int]]:
         first = _first_under_key(call, reading, draft.key, in_reply_to)
         if first is not None:
             return first, None, []
         found = find_to_engage(call, reading, in_reply_to, "in_reply_to_id")
-        return None, found, _mentions(reading, draft.text)
+        return None, target_of(found), _mentions(reading, draft.text)
 
-    first, target, mentions = await call.ask(before)
-    if first is not None or target is None:
-        return call.json(await call.ask(lambda reading: _own_comment(call, reading, first or 0)))
-    of_comment = not target.is_post
+    first, target, mentions = await call.check(before) or (None, None, _no_mentions(draft.text))
+    if first is not None:
+        return call.json(await call.ask(lambda reading: _own_comment(call, reading, first)))
+    if target is None:
+        target = await recorded_target(call, in_reply_to, "in_reply_to_id")
     event = CommentAdded(
         user=call.user,
         post=target.post,
         author=target.author,
         text=personal(draft.text),
         mentions=tuple(mentions),
-        in_reply_to=target.entry.id if of_comment else None,
-        in_reply_to_user=target.entry.user if of_comment else None,
+        in_reply_to=None if target.is_post else target.id,
+        in_reply_to_user=None if target.is_post else target.writer,
         key=draft.key,
     )
     position = await call.write(event, {call.user, target.author}, draft.key)

@@ -5,7 +5,7 @@ from starlette.responses import Response
 from darkroom.events.facts import CommentDeleted, Event, PostDeleted, PostLiked, PostUnliked
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.entities import Entry, Json, status
-from darkroom.gateway.http.errors import Refused, invalid
+from darkroom.gateway.http.errors import Pending, Refused, invalid
 from darkroom.gateway.http.finding import Found, find, find_to_engage
 from darkroom.gateway.http.hydration import (
     accounts,
@@ -15,6 +15,7 @@ from darkroom.gateway.http.hydration import (
     statuses,
 )
 from darkroom.gateway.http.paging import links, window
+from darkroom.gateway.http.targets import Target, find_target, recorded_target, target_of
 from darkroom.projections import engagement
 from darkroom.projections.engagement import ThreadEntry
 from darkroom.projections.reading import Reading
@@ -105,23 +106,25 @@ async def delete(call: Call) -> Response:
     """A post goes by its author's hand, a comment by its writer's or the post's author's."""
     wanted = call.path_id()
 
-    def answer(reading: Reading) -> tuple[Found, Json]:
+    def answer(reading: Reading) -> tuple[Target, Json]:
         found = find(call, reading, wanted)
-        return found, one(call, reading, found)
+        return target_of(found), one(call, reading, found)
 
-    found, shown = await call.ask(answer)
-    await call.write(_deletion(call, found), {call.user, found.author})
+    target, shown = await call.check(answer) or (await recorded_target(call, wanted), None)
+    position = await call.write(_deletion(call, target), {call.user, target.author})
+    if shown is None:
+        raise Pending(position, repeatable=False)
     return call.json(shown | {"text": shown["content_text"]})
 
 
-def _deletion(call: Call, found: Found) -> Event:
-    if found.is_post:
-        if call.user != found.author:
+def _deletion(call: Call, target: Target) -> Event:
+    if target.is_post:
+        if call.user != target.author:
             raise Refused(403, "only its author may delete a post", "id")
-        return PostDeleted(author=found.author, post=found.post)
-    if call.user not in (found.author, found.entry.user):
+        return PostDeleted(author=target.author, post=target.post)
+    if call.user not in (target.author, target.writer):
         raise Refused(403, "only its writer or the post's author may delete a comment", "id")
-    return CommentDeleted(user=call.user, comment=found.entry.id, post=found.post, author=found.author)
+    return CommentDeleted(user=call.user, comment=target.id, post=target.post, author=target.author)
 
 
 async def favourite(call: Call) -> Response:
@@ -135,10 +138,10 @@ async def unfavourite(call: Call) -> Response:
 async def _engage(call: Call, fact: type[PostLiked] | type[PostUnliked]) -> Response:
     """Append, then answer with the post as it is there: whatever raced with this, the answer is true."""
     wanted = call.path_id()
-    found = await call.ask(lambda reading: find_to_engage(call, reading, wanted))
-    if not found.is_post:
+    target = await find_target(call, wanted, find_to_engage)
+    if not target.is_post:
         raise invalid("id", "is a comment's; only posts can be liked")
-    await call.write(fact(user=call.user, post=found.post, author=found.author), {call.user, found.author})
+    await call.write(fact(user=call.user, post=target.post, author=target.author), {call.user, target.author})
 
     def answer(reading: Reading) -> Json:
         return one(call, reading, find_to_engage(call, reading, wanted))

@@ -18,6 +18,7 @@ import pytest
 from services.keyspaces import empty_tables, own_keyspace
 from services.services import Services
 from services.tcp_proxy import TcpProxy
+from waiting import until
 
 from darkroom.gateway import credentials_cassandra
 from darkroom.gateway.credentials import (
@@ -106,9 +107,7 @@ def test_of_several_gateways_that_bind_at_once_one_has_each_claim_and_one_each_n
 
     with ThreadPoolExecutor(gateways) as threads:
         racing = [threads.submit(race, number) for number in range(gateways)]
-        until = time.monotonic() + 60
-        while len(list(tmp_path.iterdir())) < gateways and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: len(list(tmp_path.iterdir())) == gateways, "every gateway is ready")
         (tmp_path / "go").touch()
         bound = list(itertools.chain.from_iterable(each.result() for each in racing))
     assert sorted(claim for claim, _ in bound if claim in shared) == sorted(shared)
@@ -150,9 +149,7 @@ def test_a_token_that_is_issued_while_its_user_is_dropped_does_not_outlive_them(
         store.bind(begin(store, "alice", claim_of(str(turn))), 7)
         with ThreadPoolExecutor(2) as threads:
             issuing = threads.submit(issue, turn)
-            until = time.monotonic() + 60
-            while not rows_left(session).get("tokens") and time.monotonic() < until:
-                pass
+            until(lambda: rows_left(session).get("tokens"), "a token")
             store.drop(7)
             issuing.result()
         assert rows_left(session) == {}
@@ -417,6 +414,6 @@ def test_a_server_that_does_not_answer_is_called_unusable_by_the_deadline(sessio
             store.token(token_hash_of("nobody's"))
         with pytest.raises(CredentialsUnusable, match="Cassandra at"):
             begin(store, "alice")
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 12, "the driver itself would wait for 10 s each time"
         wire.go_on()
         opened.close()

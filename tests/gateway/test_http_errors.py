@@ -6,6 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from darkroom.events.log import OutcomeUnknown
+from darkroom.gateway.http.errors import refusal_of
+
 from .http_client import PASSWORD, Person, Server, picture, refused, served
 
 
@@ -229,3 +232,10 @@ def test_profiles_have_limits(person: Person) -> None:
     refused(person.get("/api/v1/accounts/lookup", acct="nobody_at_all"), 404, "acct")
     refused(person.get("/api/v1/accounts/relationships", id="x"), 400, "id")
     refused(person.get("/api/v1/accounts/relationships", id=list(range(1, 50))), 400, "id")
+
+
+def test_of_an_append_whose_outcome_is_unknown_nobody_is_told_to_repeat_it() -> None:
+    told = refusal_of(OutcomeUnknown("Kafka at 192.0.2.1 did not acknowledge an append"))
+    assert told is not None
+    assert (told.status, told.field) == (503, None)
+    assert told.error.startswith("it is not known whether this was stored; look before sending it again")

@@ -7,10 +7,13 @@ from contextlib import ExitStack, closing, suppress
 
 import httpx
 import pytest
+from waiting import until
 
 from .http_client import Person, Server, picture, refused, served
 
 HEADER_S, BODY_S, CONNECTIONS, UPLOADS = 0.6, 0.8, 20, 2
+SLOW_S = 20.0
+"""How much later than the server means to a busy machine may do it."""
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +74,13 @@ def test_a_length_that_is_no_number_is_refused(server: Server, person: Person) -
 
 def test_a_body_that_does_not_end_is_408(server: Server, person: Person) -> None:
     with closing(connect(server)) as connection:
+        started = time.monotonic()
         connection.sendall(head(person, "/api/v1/statuses", "Content-Type: application/json", "Content-Length: 50"))
         connection.sendall(b'{"status": ')
-        started = time.monotonic()
         received = rest(connection)
         assert received.startswith(b"HTTP/1.1 408")
         assert b'"field":"body"' in received
-        assert BODY_S * 0.9 < time.monotonic() - started < BODY_S + 3
+        assert BODY_S * 0.9 < time.monotonic() - started < BODY_S + SLOW_S
 
 
 def test_a_header_that_does_not_end_is_cut(server: Server) -> None:
@@ -86,7 +89,7 @@ def test_a_header_that_does_not_end_is_cut(server: Server) -> None:
             connection.sendall(begun)
             started = time.monotonic()
             received = rest(connection)
-            assert time.monotonic() - started < HEADER_S + 3
+            assert time.monotonic() - started < HEADER_S + SLOW_S
             if begun.startswith(b"GET /health"):
                 assert received.startswith(b"HTTP/1.1 200")
 
@@ -98,7 +101,7 @@ def test_bytes_now_and_then_buy_no_time(server: Server, person: Person) -> None:
         with closing(connect(server)) as connection:
             started = time.monotonic()
             drip(connection, dripped)
-            assert time.monotonic() - started < max(HEADER_S, BODY_S) + 3
+            assert time.monotonic() - started < max(HEADER_S, BODY_S) + SLOW_S
 
 
 def drip(connection: socket.socket, dripped: bytes) -> None:
@@ -146,17 +149,19 @@ def test_more_connections_than_the_cap_are_told_or_cut(server: Server) -> None:
 
 
 def test_more_uploads_at_once_than_the_cap_are_503(server: Server, person: Person) -> None:
-    with ExitStack() as stack:
-        for _ in range(UPLOADS):
-            connection = stack.enter_context(closing(connect(server)))
-            connection.sendall(
-                head(person, "/api/v2/media", "Expect: 100-continue", "Content-Length: 1000", "Content-Type: x/y")
-            )
-            assert connection.recv(100).startswith(b"HTTP/1.1 100"), "its body is waited for, so it has a place"
-        refused(person.upload(), 503)
-    late = time.monotonic() + BODY_S + 5
-    while person.upload().status_code == 503:
-        assert time.monotonic() < late
+    def one_more_is_refused() -> bool:
+        with ExitStack() as stack:
+            for _ in range(UPLOADS):
+                connection = stack.enter_context(closing(connect(server)))
+                connection.sendall(
+                    head(person, "/api/v2/media", "Expect: 100-continue", "Content-Length: 1000", "Content-Type: x/y")
+                )
+                assert connection.recv(100).startswith(b"HTTP/1.1 100"), "its body is waited for, so it has a place"
+            refused(person.upload(), 503)
+        return True
+
+    until(one_more_is_refused, "one too many before any body is late", meanwhile=AssertionError)
+    until(lambda: person.upload().status_code != 503, "a free place")
 
 
 def test_a_form_of_very_many_parts_is_400(server: Server, person: Person) -> None:

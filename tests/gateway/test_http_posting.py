@@ -104,6 +104,8 @@ def test_a_write_that_cannot_be_read_yet_is_202_or_with_a_key_503(tmp_path: Path
         refused(person.publish("with a key", key="late"), 503)
         for answer in (
             person.post(f"/api/v1/statuses/{post}/favourite"),
+            person.post(f"/api/v1/statuses/{accepted.json()['position']}/favourite"),
+            person.publish("a comment on it", in_reply_to_id=accepted.json()["position"]),
             person.post(f"/api/v1/accounts/{other_id}/follow"),
             other.ask("PATCH", "/api/v1/accounts/update_credentials", json={"note": "late"}),
             server.client.post("/api/v1/accounts", json={"username": "late_comer", "password": PASSWORD}),

@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -197,11 +196,9 @@ def test_a_png_of_400_million_pixels_in_49_kb_is_refused_at_its_header(shared: M
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0))
     bomb += chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     assert len(bomb) < 50_000
-    shared.accept(encoded(plain(8, 8)))
-    began = time.monotonic()
-    refused = refusal(shared, bomb)
-    assert (refused.status, str(refused)) == (413, "file has more than 16777216 pixels")
-    assert time.monotonic() - began < 0.5
+    without_pixels = bomb[:100]  # for which no decoder would find these words
+    for refused in (refusal(shared, bomb), refusal(shared, without_pixels)):
+        assert (refused.status, str(refused)) == (413, "file has more than 16777216 pixels")
 
 
 def test_one_row_of_pixels_over_the_limit_is_refused_and_the_limit_itself_is_not(shared: MediaLibrary) -> None:

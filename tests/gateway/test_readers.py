@@ -1,6 +1,7 @@
 """When a shard is left out of a read for lagging, and for whom a write waits."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from darkroom.actors.shard import Shard
 from darkroom.events.facts import Event, PostLiked, UserRegistered, personal
 from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.gateway.readers import Readers
-from darkroom.gateway.writes import Writer
+from darkroom.gateway.writes import Writer, Written
 from darkroom.projections.generations import FolderGenerations, Generation, Pointer, write_pointer
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
@@ -99,3 +100,31 @@ def test_a_write_waits_for_the_shards_of_those_it_names_and_no_others(small: Sma
     assert asyncio.run(fold_when_appended()), "its position would hash to the shard that stands still"
     writer.close()
     writer_patient.close()
+
+
+class Unanswered(FolderGenerations):
+    """Generations on a server that takes what it is asked, and answers when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.answers = threading.Event()
+
+    def look(self) -> object:
+        self.answers.wait()
+        return super().look()
+
+
+def test_a_write_is_answered_in_its_time_though_the_views_do_not_answer_at_all(small: Small, tmp_path: Path) -> None:
+    generations = Unanswered(tmp_path)
+    readers = Readers(generations, small.log, remote=True)
+    writer = Writer(small.log, readers, wait_ms=20)
+
+    async def written() -> Written:
+        return await asyncio.wait_for(writer.write(PostLiked(user=1, post=1, author=1), {1}), 30)
+
+    try:
+        assert asyncio.run(written()) == Written(small.log.head(), visible=False)
+    finally:
+        generations.answers.set()
+        writer.close()
+        readers.close()
