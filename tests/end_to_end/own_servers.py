@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.services import FOLDER, Address, address, control, started
+from services.services import Address, address, control, own_folder, started
 
 NAMES = ("kafka", "cassandra", "neo4j", "redis")
 
@@ -43,9 +43,7 @@ class OwnServers:
 
 @contextmanager
 def own_servers(folder: Path) -> Iterator[OwnServers]:
-    folder.mkdir(mode=0o700)
-    if (FOLDER / "jars").exists():
-        (folder / "jars").symlink_to(FOLDER / "jars")
+    own_folder(folder)
     try:
         control("start", *NAMES, folder=folder)  # all at once; what went wrong is told by the next line
         for name in NAMES:

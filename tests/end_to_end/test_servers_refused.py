@@ -223,7 +223,7 @@ def test_a_server_that_comes_up_later_is_gone_on_with(stack: Variables, tmp_path
     with TcpProxy(host, int(port), listening=False) as wire:
         late = "{}:{}".format(*wire.address)
         variables = stack | {name: f"bolt://{late}" if server == "neo4j" else late}
-        command = [*COMMAND, "status", "--json", "--data", str(data)]
+        command = [*COMMAND, "feed", "carol", "--json", "--data", str(data)]
         pipe = subprocess.PIPE
         variables |= {"DARKROOM_SERVICE_DEADLINE_MS": "2000"}
         with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment(variables)) as waiting:
@@ -232,7 +232,7 @@ def test_a_server_that_comes_up_later_is_gone_on_with(stack: Variables, tmp_path
             wire.listen()
             out, errors = waiting.communicate(timeout=60)
     assert (waiting.returncode, errors) == (0, "")
-    assert json.loads(out)["head"] == 1
+    assert json.loads(out)["position"] == 1
 
 
 # Other data

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from end_to_end.traffic import until
 from end_to_end.twins import caught_up, check_same, embedded_twin, opened, working
 from services.services import Services
 from services.stack import own_stack
+from waiting import until
 
 from darkroom.actors.supervisor import ShardFaulted, no_progress
 from darkroom.actors.worker import fault_of
@@ -97,7 +97,7 @@ def test_what_was_wiped_while_nobody_worked_is_noticed_and_rebuilt(
     served, embedded = worlds
     WIPES[wipe](served)
     with working(served) as supervisor:
-        until("shards say what to do", lambda: say_rebuild(served))
+        until(lambda: say_rebuild(served), "shards say what to do")
         if wipe == "tables are emptied":  # otherwise positions cannot be read, or are not behind
             with pytest.raises(ShardFaulted, match=r"stands still at position .*(?i:rebuild)"):
                 supervisor.catch_up()
@@ -116,7 +116,7 @@ def test_what_is_wiped_under_shards_at_work_is_noticed_with_the_next_record(
         supervisor.catch_up()  # so they are at work
         WIPES[wipe](served)
         appended(worlds)
-        until("shards say what to do", lambda: say_rebuild(served))
+        until(lambda: say_rebuild(served), "shards say what to do")
         supervisor.rebuild(None)
     caught_up(embedded)
     check_same(served, embedded)

@@ -4,12 +4,13 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from waiting import until
 
 PASSWORD = "correct horse battery"
 TIMEOUT_S = 60.0
@@ -93,7 +94,7 @@ class Client:
         answer = self._ask("POST", "/api/v1/accounts", json={"username": name, "password": PASSWORD})
         assert answer.status_code in (200, 202), answer.text
         self.id = int(answer.headers["darkroom-position"])
-        until(f"{name} may sign in", self._signs_in)
+        until(self._signs_in, f"{name} may sign in")
         known.users.append(self.id)
 
     def _signs_in(self) -> bool:
@@ -241,12 +242,3 @@ def traffic(clients: list[Client]) -> Iterator[Ledger]:
         yield ledger
     finally:
         running.stop()
-
-
-def until(what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> float:
-    """Wait for the condition; how many seconds it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < timeout_s, f"in vain for {timeout_s:g} s: {what}"
-        time.sleep(0.05)
-    return time.monotonic() - began

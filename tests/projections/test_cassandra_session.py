@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from services.services import Services
 from services.tcp_proxy import TcpProxy
+from waiting import until
 
 from darkroom.projections.cassandra_requests import BATCH_BYTES_MAX, BATCH_STATEMENTS_MAX, PAGE_ROWS, Request, batches
 from darkroom.projections.cassandra_schema import SchemaMismatch, drop_schema, ensure_schema
@@ -219,19 +220,11 @@ def test_a_server_that_does_not_answer_is_given_up_by_the_deadline(
         begun = time.monotonic()
         with pytest.raises(StoreUnavailable, match="Cassandra at"):
             ask()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 8, "the driver itself would wait for 10 s"
     assert taken == 6, "five are under way, and the sixth waits for a place"
     wire.go_on()
     # The same session goes on when the server does.
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            assert through_wire.execute(select, (-1,)) == []
-            break
-        except StoreUnavailable:
-            continue
-    else:
-        pytest.fail("the server answers again, and the session does not find it")
+    until(lambda: through_wire.execute(select, (-1,)) == [], "an answer", meanwhile=StoreUnavailable)
 
 
 def test_a_conditional_write_whose_answer_was_lost_is_asked_again_and_finds_its_own(

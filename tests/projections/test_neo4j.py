@@ -8,11 +8,11 @@ from typing import TypeVar
 import pytest
 from graph_world import (
     EVERYTHING,
+    SHARDS,
     Crashed,
     GraphWorld,
     check_graph,
     check_stored,
-    connected,
     emptied,
     named_users,
     neo4j_address,
@@ -24,7 +24,7 @@ from graph_world import (
 from histories import START_MS, History, histories, seeded_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.services import Address, Services
+from services.services import Address
 
 from darkroom.events.facts import (
     CommentAdded,
@@ -50,33 +50,8 @@ from darkroom.projections.store import Superseded
 
 pytestmark = pytest.mark.services
 
-SHARDS = 3
 T = TypeVar("T")
 SLOWLY = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
-
-
-@pytest.fixture(scope="module")
-def where(service: Services) -> Address:
-    return service("neo4j")
-
-
-@pytest.fixture(scope="module")
-def neo4j(where: Address) -> Iterator[Neo4j]:
-    with connected(neo4j_address(where)) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def kept_generation(neo4j: Neo4j) -> Iterator[int]:
-    with own_generation(neo4j, SHARDS) as generation:
-        yield generation
-
-
-@pytest.fixture
-def generation(neo4j: Neo4j, kept_generation: int) -> int:
-    """Empty, and nobody else's."""
-    emptied(neo4j, kept_generation)
-    return kept_generation
 
 
 class DyingNeo4j(Neo4j):
@@ -207,7 +182,6 @@ def test_what_is_written_before_the_checkpoint_moves_is_not_shown(neo4j: Neo4j, 
         graph = world.graph()
         for found in (graph.followers(one, EVERYTHING), graph.following(other, EVERYTHING)):
             assert found == (old, [])
-        assert graph.followed_among(other, [one]) == (old, [])
         assert graph.posts(one, EVERYTHING) == (old, [old])
         assert graph.posts_commented_on(one, other, EVERYTHING) == (old, [])
         assert graph.likers(old, one, EVERYTHING) == graph.comments(old, one, EVERYTHING) == (old, [])

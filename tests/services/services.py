@@ -71,6 +71,14 @@ def started(name: str, folder: Path = FOLDER) -> Address:
     return address(name, folder)
 
 
+def own_folder(folder: Path) -> Path:
+    """Made for servers that a test may stop and kill; they share only the jars with the others."""
+    folder.mkdir(mode=0o700)
+    if (FOLDER / "jars").exists():
+        (folder / "jars").symlink_to(FOLDER / "jars")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def service() -> Iterator[Services]:
     """Call it as often as you like: a server that was killed is started again, one that is stopped goes on."""

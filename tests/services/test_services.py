@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,19 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster, NoHostAvailable
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from services.services import DONE, FAILED, FOLDER, TOOL_MISSING, Address, Services, address, control, started
+from services.services import (
+    DONE,
+    FAILED,
+    FOLDER,
+    TOOL_MISSING,
+    Address,
+    Services,
+    address,
+    control,
+    own_folder,
+    started,
+)
+from waiting import until
 
 from darkroom.gateway.settings import load_settings
 
@@ -74,20 +85,24 @@ def ask_cassandra(where: Address) -> None:
 
 
 def ask_kafka(where: Address) -> None:
-    topic = make_topic(where)
-    assert [append(where, topic, text) for text in (b"first", b"second")] == [0, 1]
-    assert read(where, topic, offset=1) == [b"second"]
+    with own_topic(where) as topic:
+        assert [append(where, topic, text) for text in (b"first", b"second")] == [0, 1]
+        assert read(where, topic, offset=1) == [b"second"]
 
 
 def servers(where: Address) -> dict[str, str | int | float | bool]:
     return {"bootstrap.servers": f"{where['host']}:{where['port']}"}
 
 
-def make_topic(where: Address) -> str:
+@contextmanager
+def own_topic(where: Address) -> Iterator[str]:
     topic = uuid.uuid4().hex
     admin = AdminClient(servers(where))  # what it promises is broken when it is collected
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
-    return topic
+    try:
+        yield topic
+    finally:
+        admin.delete_topics([topic])[topic].result(30)
 
 
 def append(where: Address, topic: str, value: bytes) -> int:
@@ -161,15 +176,15 @@ def listening(pid: int) -> set[tuple[str, int]]:
     return found
 
 
-def test_what_kafka_acknowledged_outlives_a_kill_and_it_comes_back_on_its_port(service: Services) -> None:
-    before = service("kafka")
-    topic = make_topic(before)
-    assert append(before, topic, b"kept") == 0
-    os.kill(before["process"]["pid"], signal.SIGKILL)
-    after = service("kafka")
-    assert after["ports"] == before["ports"]
-    assert after["process"] != before["process"]
-    assert read(after, topic, offset=0) == [b"kept"]
+def test_what_kafka_acknowledged_outlives_a_kill_and_it_comes_back_on_its_port(folder: Path) -> None:
+    before = started("kafka", own_folder(folder))
+    with own_topic(before) as topic:
+        assert append(before, topic, b"kept") == 0
+        os.kill(before["process"]["pid"], signal.SIGKILL)
+        after = started("kafka", folder)
+        assert after["ports"] == before["ports"]
+        assert after["process"] != before["process"]
+        assert read(after, topic, offset=0) == [b"kept"]
 
 
 def test_a_killed_server_is_started_again_by_the_next_start(folder: Path) -> None:
@@ -183,12 +198,12 @@ def test_a_killed_server_is_started_again_by_the_next_start(folder: Path) -> Non
 
 def wait_until_free(port: int) -> None:
     """A killed process is not gone at once; its end is seen by connections being refused."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def is_refused() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return
-    raise AssertionError(f"somebody still listens on {port}")
+            return probe.connect_ex(("127.0.0.1", port)) != 0
+
+    until(is_refused, f"nobody listens on {port}")
 
 
 def test_a_server_that_was_stopped_by_a_signal_goes_on(folder: Path) -> None:

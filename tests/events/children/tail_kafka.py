@@ -2,21 +2,18 @@
 
 import os
 import sys
-import time
 from pathlib import Path
+
+from waiting import until
 
 from darkroom.events.log_adapters.kafka import KafkaAddress, KafkaEventLog
 from darkroom.events.log_adapters.kafka_mirror import Notes
 
-DEADLINE_S = 30.0
-
 
 def main(servers: str, topic: str, mirror: str) -> None:
     log = KafkaEventLog(KafkaAddress(servers, topic), Path(mirror))
-    notes, ends_at = Notes(Path(mirror)), time.monotonic() + DEADLINE_S
-    while notes.tail_process != os.getpid():
-        assert time.monotonic() < ends_at, "another process is the tail"
-        time.sleep(0.005)
+    notes = Notes(Path(mirror))
+    until(lambda: notes.tail_process == os.getpid(), "another process is the tail")
     print("tailing", flush=True)
     sys.stdin.read()
     log.close()
