@@ -36,7 +36,7 @@ from darkroom.projections.tables import (
 
 DAY_MS = 86_400_000
 DAYS_MAX = 36_600
-ENTRIES_KEPT_MAX = 500_000
+ENTRIES_KEPT_MAX = 4_000_000  # of some 24 bytes each
 DAYS_KEY = b"days"
 HORIZON_KEY = b"horizon"
 SETTINGS_KEY = b"settings"

@@ -39,14 +39,12 @@ def user_followed(state: ShardState, event: UserFollowed) -> None:
     of_followee = state.serves(followee)
     if not (of_followee or state.serves(follower)):
         return
-    following = state.packed[FOLLOWING][follower]
-    if following.get(followee) is not None or blocked(state, follower, followee):
+    if blocked(state, follower, followee) or not state.packed[FOLLOWING][follower].add(followee, state.position):
         return
-    following.set(followee, state.position)
-    state.packed[FOLLOWERS][followee].set(follower)
+    state.packed[FOLLOWERS][followee].add(follower)
     state.audience_changed(followee)
     if of_followee:
-        state.packed[RECEIVED][followee].set(state.position, (follower, 0, FOLLOW))
+        state.packed[RECEIVED][followee].add(state.position, (follower, 0, FOLLOW))
 
 
 def user_unfollowed(state: ShardState, event: UserUnfollowed) -> None:

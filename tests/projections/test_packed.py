@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from darkroom.projections import pages
-from darkroom.projections.packed import PackedTable
+from darkroom.projections.packed import PART_PAGES, PackedTable
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.store import Checkpoint, Identity
 from darkroom.projections.stores.memory import MemoryShardStore
@@ -65,6 +65,11 @@ class PackedAgainstDictionaries(RuleBasedStateMachine):
     def set_one(self, owner: int, key: int, seed: int) -> None:
         self.table[owner].set(key, value_of(self.count, seed))
         self.model[owner][key] = value_of(self.count, seed)
+
+    @rule(owner=owners, key=keys, seed=words)
+    def add(self, owner: int, key: int, seed: int) -> None:
+        assert self.table[owner].add(key, value_of(self.count, seed)) == (key not in self.model[owner])
+        self.model[owner].setdefault(key, value_of(self.count, seed))
 
     @rule(owner=owners, first=keys, number=st.integers(1, 100))
     def set_a_run(self, owner: int, first: int, number: int) -> None:
@@ -255,3 +260,19 @@ def test_size_is_one_look_up_however_many_pages_there_are(ids: set[int]) -> None
     table, reads = table_of(dict.fromkeys(ids, 1))
     assert pages.size(table.source, FOLLOWING, 1) == len(ids)
     assert reads() == 0
+
+
+@pytest.mark.parametrize("name", TABLE_OF_WORDS.values())
+def test_what_a_large_batch_writes_does_not_depend_on_the_order_of_its_keys(name: str) -> None:
+    keys = list(range(1, 2 * PART_PAGES * pages.entries_max(name)))
+    random.Random(1).shuffle(keys)
+    written = []
+    for order in (sorted(keys), keys):
+        table, store = PackedTable(name), MemoryShardStore(Identity(1, 1, 0, 1))
+        with store.snapshot() as snapshot:
+            table.source = snapshot
+        for key in order:
+            assert table[1].add(key, value_of(WORDS[name], key))
+        written.append(table.flush())
+    assert written[0] == written[1]
+    assert len(written[0]) == 2 * PART_PAGES
