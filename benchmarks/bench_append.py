@@ -4,8 +4,10 @@ Everybody stores the same bytes; each contender is asked for all that it holds b
 are handed events that are encoded already.
 """
 
+import asyncio
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -19,6 +21,7 @@ from benchmarks.run import Bench
 from darkroom.events.codec import encode
 from darkroom.events.facts import Event, PostLiked
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
+from darkroom.gateway.writes import Appends
 
 TITLE = "Durable append"
 ROUNDS = {1: 1_000, 100: 300, 1_000: 50}
@@ -26,6 +29,7 @@ WRITERS = 16
 CHECKED = 2_000
 FILE, SQLITE, UMADB, EVENTSOURCING = "write + fdatasync", "sqlite3", "UmaDB", "eventsourcing"
 UNTAGGED = "UmaDB, no tags"
+GROUPED, FSYNC = "fsyncs/s x mean group", "one fsync"
 PEERS = {UMADB: "append_umadb", EVENTSOURCING: "append_eventsourcing"}
 AIMS = [Aim(0.5, FILE), Aim(3, UMADB), Aim(4, EVENTSOURCING)]
 
@@ -114,22 +118,22 @@ def _peer_rate(peer: PeerProcess, bodies: list[str], rounds: int, **options: boo
 
 def _writers(bench: Bench, each: int) -> Iterator[Row]:
     """Each writer appends one event at a time; what they wait is kept for the percentile."""
-    waits: dict[str, list[float]] = {OURS: [], UMADB: [], EVENTSOURCING: [], "one fsync": []}
+    waits: dict[str, list[float]] = defaultdict(list)
     with bench.folder() as folder, ExitStack() as stack:
         log = LmdbEventLog(folder / "log")
         stack.callback(log.close)
         peers, missing = start_peers(bench, stack, folder)
 
-        def ours() -> float:
-            taken, waited = append_together(lambda: log.append(likes(1)), each)
-            waits[OURS].append(1e3 * percentile(waited, 99))
+        def ours(how: str) -> float:
+            taken, waited = TOGETHER[how](log, each)
+            waits[how].append(1e3 * percentile(waited, 99))
             return WRITERS * each / taken
 
-        def floor() -> float:
+        def floor(how: str) -> float:
             syncs = fsyncs_per_s(folder, 0.3)
-            waits["one fsync"].append(1e3 / syncs)
+            waits[f"{FSYNC}, {how}"].append(1e3 / syncs)
             before = log._environment.env.info()["last_txnid"]
-            append_together(lambda: log.append(likes(1)), each)
+            TOGETHER[how](log, each)
             return syncs * WRITERS * each / (log._environment.env.info()["last_txnid"] - before)
 
         def theirs(name: str) -> float:
@@ -137,17 +141,36 @@ def _writers(bench: Bench, each: int) -> Iterator[Row]:
             waits[name].append(told["p99_ms"])
             return WRITERS * each / float(told["seconds"])
 
-        contenders: dict[str, Measurement] = {OURS: ours, "fsyncs/s x mean group": floor}
-        values = turns(contenders | {name: partial(theirs, name) for name in peers}, bench.repeats)
+        contenders: dict[str, Measurement] = {name: partial(theirs, name) for name in peers}
+        for how in TOGETHER:
+            contenders |= {how: partial(ours, how), f"{GROUPED}, {how}": partial(floor, how)}
+        values = turns(contenders, bench.repeats)
         assert len(log.read(0, log.head() + 1)) == log.head(), "every acknowledged event is there"
-    checked = "every acknowledged event was read again"
-    name = f"append, {WRITERS} writers, one event each"
-    yield Row(name=name, unit="commands/s", values=values, aims=[Aim(2, UMADB)], missing=missing, checked=checked)
+    for how in TOGETHER:
+        yield from _rows_of(how, values, waits, list(peers), missing)
+
+
+def _rows_of(
+    how: str,
+    values: dict[str, list[float]],
+    waits: dict[str, list[float]],
+    peers: Sequence[str],
+    missing: dict[str, str],
+) -> Iterator[Row]:
+    """Of one way of ours beside what was measured for all."""
     yield Row(
-        name=f"{name}, p99",
+        name=how,
+        unit="commands/s",
+        values={OURS: values[how], GROUPED: values[f"{GROUPED}, {how}"]} | {name: values[name] for name in peers},
+        aims=[Aim(2, UMADB)],
+        missing=missing,
+        checked="every acknowledged event was read again",
+    )
+    yield Row(
+        name=f"{how}, p99",
         unit="ms",
-        values={name: waited for name, waited in waits.items() if waited},
-        aims=[Aim(5, "one fsync", "at most")],
+        values={OURS: waits[how], FSYNC: waits[f"{FSYNC}, {how}"]} | {name: waits[name] for name in peers},
+        aims=[Aim(5, FSYNC, "at most")],
         missing=missing,
     )
 
@@ -176,3 +199,34 @@ def append_together(append: Callable[[], object], each: int) -> tuple[float, lis
     taken = time.perf_counter() - began
     assert len(waited) == WRITERS * each, "a writer failed"
     return taken, waited
+
+
+def _on_threads(log: LmdbEventLog, each: int) -> tuple[float, list[float]]:
+    return append_together(lambda: log.append(likes(1)), each)
+
+
+def _on_one_loop(log: LmdbEventLog, each: int) -> tuple[float, list[float]]:
+    """As `append_together`, by as many callers on one event loop."""
+    appends, waited = Appends(log), list[float]()
+
+    async def write() -> None:
+        for _ in range(each):
+            began = time.perf_counter()
+            await appends.append(likes(1)[0])
+            waited.append(time.perf_counter() - began)
+
+    async def write_together() -> float:
+        began = time.perf_counter()
+        await asyncio.gather(*(write() for _ in range(WRITERS)))
+        return time.perf_counter() - began
+
+    try:
+        return asyncio.run(write_together()), waited
+    finally:
+        appends.close()
+
+
+TOGETHER: dict[str, Callable[[LmdbEventLog, int], tuple[float, list[float]]]] = {
+    f"append, {WRITERS} writers, one event each": _on_threads,
+    f"append, {WRITERS} callers on one event loop, as the gateway appends": _on_one_loop,
+}

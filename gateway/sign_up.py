@@ -7,19 +7,25 @@ decided it, is bound. The other is a user without a name, whom the gateway that 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 from darkroom.events.clock import system_clock
 from darkroom.events.facts import UserDeleted, UserRegistered, personal
-from darkroom.events.log import LogBusy, LogFull
+from darkroom.events.log import LogBusy, LogError, LogFull
 from darkroom.gateway.composition import Gateway
+from darkroom.gateway.credentials import CredentialsFull, CredentialsUnusable
 from darkroom.gateway.readers import NotThere
 from darkroom.projections import people
+from darkroom.projections.store import StoreError
 
 THREADS = 36  # two hash at once and 32 may wait for their turn; the next must reach the queue to be told so
 RETRY_S = 0.25
 IN_FLIGHT_S = 60
 """No sign-up takes so long: each of its steps has a deadline of seconds."""
+
+UNANSWERED = (NotThere, StoreError, CredentialsFull, CredentialsUnusable, LogError)
+"""What keeps a sign-up that the log has from being decided now."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +40,7 @@ class NameTaken(Exception):
 
 
 class Undecided(Exception):
-    """The sign-up is in the log at `position`, but its name's shard is not there yet. It is settled later."""
+    """The sign-up is in the log at `position`, but what decides it is not to be had yet. It is settled later."""
 
     def __init__(self, position: int) -> None:
         super().__init__(f"the sign-up at position {position} is not decided yet")
@@ -68,8 +74,8 @@ class SignUps:
             if not visible:
                 raise NotThere(f"the user's shard has not reached {user}")
             won = await self._decide(claim, username, user, user)
-        except NotThere:
-            self._later.add(task := asyncio.create_task(self._settle(claim, username, user)))
+        except UNANSWERED:
+            self._later.add(task := asyncio.create_task(self._settle_soon(claim, username, user)))
             task.add_done_callback(self._later.discard)
             raise Undecided(user) from None
         if not won:
@@ -90,6 +96,11 @@ class SignUps:
             await gateway.writer.write(UserDeleted(user=user), [user])
         await self.run(gateway.credentials.discard, claim)
         return False
+
+    async def _settle_soon(self, claim: str, username: str, user: int) -> None:
+        """A shard that is behind is waited for. While a server does not answer, it is left for `settle_left`."""
+        with suppress(*UNANSWERED):
+            await self._settle(claim, username, user)
 
     async def settle_left(self) -> None:
         """Finish what a crash left behind, here or in another gateway, once the shards know all that the log holds.
