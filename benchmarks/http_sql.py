@@ -49,7 +49,7 @@ class SqlPages:
             return msgspec.json.encode(self._page(POST, viewer, int(found[1]))[0])
         raise ValueError(f"no page {path}")
 
-    def _page(self, query: str, viewer: int, wanted: int) -> list[dict[str, object]]:
+    def _page(self, query: str, viewer: int, wanted: int) -> list[msgspec.Raw]:
         gathered, entries = Gathered(ORIGIN), []
         rows = self._connection.execute(query, {"viewer": viewer, "wanted": wanted}).fetchall()
         for post, author, time_ms, body, likes, liked in rows:

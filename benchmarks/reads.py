@@ -3,8 +3,9 @@
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from benchmarks.measure import percentile
-from darkroom.gateway.http.entities import Json
 from darkroom.gateway.http.hydration import gather, posts, statuses
 from darkroom.projections import home_feed
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
@@ -24,26 +25,27 @@ class Pages:
     def __init__(self, stores: Sequence[ShardStore], cache: FeedCache | None = None) -> None:
         self._views = [StoreViews(store) for store in stores]
         self._cache = cache or NoFeedCache()
+        self._holders: dict[str, int] = {}
 
     def entries(self, user: int, below: int = ID_MASK + 1) -> list[FeedEntry]:
         """A page's posts and authors."""
-        with Reading(self._views) as reading:
+        with Reading(self._views, holders=self._holders) as reading:
             return home_feed.page(reading, user, below=below, limit=LIMIT, cache=self._cache)
 
     def gathered(self, user: int) -> int:
         """A page with its posts, authors and counters, not rendered; how many it holds."""
-        with Reading(self._views) as reading:
+        with Reading(self._views, holders=self._holders) as reading:
             page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
             entries = posts(reading, [(entry.post, entry.author, entry.row) for entry in page])
             gather(reading, user, ORIGIN, entries)
             return len(entries)
 
-    def rendered(self, user: int) -> list[Json]:
-        """A page as it is encoded."""
-        with Reading(self._views) as reading:
+    def rendered(self, user: int) -> bytes:
+        """A page as it is sent."""
+        with Reading(self._views, holders=self._holders) as reading:
             page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
             entries = posts(reading, [(entry.post, entry.author, entry.row) for entry in page])
-            return statuses(reading, user, ORIGIN, entries)
+            return msgspec.json.encode([shown for _, shown in statuses(reading, user, ORIGIN, entries)])
 
     def times_us(self, users: Sequence[int], kind: str = "entries") -> tuple[float, float]:
         """(median, 99th percentile) of pages of that kind."""

@@ -26,6 +26,7 @@ from darkroom.projections.stores.memory import MemoryShardStore
 T = TypeVar("T")
 POLL_S, REMOTE_POLL_S = 0.001, 0.005
 READ_THREADS, ASKED_MAX = 32, 1024
+HOLDERS_MAX = 65_536
 
 
 def monotonic_ms() -> int:
@@ -67,6 +68,7 @@ class Readers:
         self._current: OpenGeneration | None = None
         self._seen: object = None
         self._uses: dict[int, int] = {}
+        self._holders: dict[str, int] = {}  # of names, as the current generation has them (see `people`)
         self._retired: dict[int, OpenGeneration] = {}
         self._nothing = StoreViews(MemoryShardStore(Identity(1, 0, 0, 1)))  # what is read before anything was projected
 
@@ -115,13 +117,14 @@ class Readers:
 
     def try_read(self, answer: Callable[[Reading], T], min_position: int = 0) -> T:
         """One try; Behind where a shard that it touches is not at `min_position`."""
-        generation = self._acquire()
+        generation, holders = self._acquire()
         try:
             with Reading(
                 generation.views if generation else [self._nothing],
                 min_position=min_position,
                 lagging=self._is_lagging,
                 generation=generation.number if generation else 0,
+                holders=holders,
             ) as reading:
                 return answer(reading)
         finally:
@@ -135,7 +138,7 @@ class Readers:
 
     def positions(self) -> list[int]:
         """Each shard's position; none where nothing was ever projected."""
-        generation = self._acquire()
+        generation, _ = self._acquire()
         if generation is None:
             return []
         try:
@@ -162,7 +165,7 @@ class Readers:
             self._awaited[shard] = (head, since_ms)
         return self._clock() - since_ms >= self._max_lag_ms
 
-    def _acquire(self) -> OpenGeneration | None:
+    def _acquire(self) -> tuple[OpenGeneration | None, dict[str, int]]:
         # A look may take as long as a server that hangs, and must not be waited for by whoever looks after it.
         seen = self._generations.look()
         with self._lock:
@@ -171,7 +174,9 @@ class Readers:
             if self._current is not None:
                 number = self._current.number
                 self._uses[number] = self._uses.get(number, 0) + 1
-            return self._current
+            if len(self._holders) > HOLDERS_MAX:
+                self._holders = {}
+            return self._current, self._holders
 
     def _switch(self, seen: object) -> None:
         current = self._current
@@ -180,6 +185,7 @@ class Readers:
             return
         self._current = self._generations.open_serving()
         self._seen = seen
+        self._holders = {}
         self._awaited.clear()
         if current is not None:
             if self._uses.get(current.number):

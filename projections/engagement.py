@@ -5,8 +5,8 @@ activity: where the two differ, the row there is one that can never become valid
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -60,17 +60,15 @@ def post_liked(state: ShardState, event: PostLiked) -> None:
     of_author = state.serves(author)
     if not (of_author or state.serves(user)) or blocked(state, user, author):
         return
-    liked, claimed = state.packed[LIKED][user], claim(post, author)
     if of_author:
-        likers = state.packed[LIKERS][post]
-        if state.packed[TIMELINES][author].get(post) is None or likers.get(user) is not None:
+        if state.packed[TIMELINES][author].get(post) is None:
             return
-        likers.set(user, state.position)
+        if not state.packed[LIKERS][post].add(user, state.position):
+            return
         if user != author:
-            state.packed[RECEIVED][author].set(state.position, (user, post, LIKE))
+            state.packed[RECEIVED][author].add(state.position, (user, post, LIKE))
     # Elsewhere the first like is kept: it is valid, or no later one can be.
-    if liked.get(claimed) is None:
-        liked.set(claimed, (post, author, state.position))
+    state.packed[LIKED][user].add(claim(post, author), (post, author, state.position))
 
 
 def post_unliked(state: ShardState, event: PostUnliked) -> None:
@@ -188,15 +186,15 @@ def comment_key(user: int, post: int, key: str) -> bytes:
 
 # Read by
 
+_NONE = (0, False)
 
-@dataclass(frozen=True)
-class PostCounters:
+
+class PostCounters(NamedTuple):
     likes: int
     comments: int
 
 
-@dataclass(frozen=True)
-class UserCounters:
+class UserCounters(NamedTuple):
     followers: int
     following: int
     posts: int
@@ -227,6 +225,13 @@ def counters_of_posts(view: View, posts: list[int]) -> dict[int, PostCounters]:
     return {post: PostCounters(likes.get(post, 0), comments.get(post, 0)) for post in posts}
 
 
+def engagement_of_posts(view: View, posts: list[int], viewer: int) -> tuple[dict[int, PostCounters], set[int]]:
+    """As `counters_of_posts`, with those of the posts that the viewer likes."""
+    likes, comments = view.counted(LIKERS, posts, viewer), view.sizes(THREADS, posts)
+    counters = {post: PostCounters(likes.get(post, _NONE)[0], comments.get(post, 0)) for post in posts}
+    return counters, {post for post, (_, liked) in likes.items() if liked}
+
+
 def counters_of_users(view: View, users: list[int]) -> dict[int, UserCounters]:
     """`user_counters` of many, asked at once."""
     tables = [view.sizes(table, users) for table in (FOLLOWERS, FOLLOWING, TIMELINES)]
@@ -241,12 +246,6 @@ def likers(view: View, post: int, *, after: int = 0, below: int = ID_MASK + 1, l
 def likers_downwards(view: View, post: int, *, below: int = ID_MASK + 1, above: int = 0, limit: int) -> list[int]:
     """Who likes the post with above < id < below, by id descending; asked of its author's shard."""
     return [entry[0] for entry in view.newest(LIKERS, post, below=below, above=above, limit=limit)]
-
-
-def liked_among(view: View, posts: Sequence[int], user: int) -> set[int]:
-    """Those of the posts that the user likes; asked of their authors' shard."""
-    found = view.find(LIKERS, [(post, user) for post in posts])
-    return {post for post, like in zip(posts, found, strict=True) if like is not None}
 
 
 def comments(view: View, post: int, *, after: int = 0, limit: int) -> list[int]:

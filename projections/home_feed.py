@@ -11,7 +11,7 @@ Everyone is an edge to themselves, since their registration. What is shown is ju
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,8 +76,7 @@ def forget_feed(state: ShardState, user: int) -> None:
 # Read by
 
 
-@dataclass(frozen=True, slots=True)
-class FeedEntry:
+class FeedEntry(NamedTuple):
     """A post of a feed; `row` is its stored row where judging it had to fetch that."""
 
     post: int
@@ -96,7 +95,7 @@ class _Edges:
         if len(muted):
             keep = ~np.isin(followees, muted)
             followees, since = followees[keep], since[keep]
-        keys = [id_key(followee) for followee in followees.tolist()]
+        keys = _keys_of(followees)
         for key, row in own.rows(CELEBRITIES, keys).items():
             index = bisect_left(keys, key)
             since[index] = max(since[index], np.uint64(int.from_bytes(row, "big")))
@@ -116,6 +115,12 @@ class _Edges:
         """(followee, the highest id for which rows do not answer) of those where that is above `low`."""
         chosen = self.reach > np.uint64(low)
         return list(zip(self.followees[chosen].tolist(), self.reach[chosen].tolist(), strict=True))
+
+
+def _keys_of(users: Ids) -> list[bytes]:
+    """`id_key` of many at once."""
+    data = users.astype(">u8").tobytes()
+    return [data[start : start + 8] for start in range(0, len(data), 8)]
 
 
 def _with_oneself(following: Ids, user: int) -> Ids:
@@ -188,15 +193,17 @@ class _Feed:
         A candidate is valid if the shard of its author holds it live, and its author is among the edges.
         """
         valid = {entry.post: entry for entry in pulled}
+        shards = self.reading.shards
         by_shard: dict[int, list[int]] = {}
         for word in words:
-            by_shard.setdefault((word & 0xFFFF) % self.reading.shards, []).append(word >> ROUTE_BITS)
+            by_shard.setdefault((word & 0xFFFF) % shards, []).append(word >> ROUTE_BITS)
+        rows: dict[int, bytes] = {}
         for shard, posts in by_shard.items():
-            rows = timelines.rows(self.reading.shard(shard), posts)
-            authors = [timelines.author_of(row) for row in rows.values()]
-            for (post, row), author, followed in zip(rows.items(), authors, self.edges.among(authors), strict=True):
-                if followed:
-                    valid[post] = FeedEntry(post, author, row)
+            rows |= timelines.rows(self.reading.shard(shard), posts)
+        authors = [timelines.author_of(row) for row in rows.values()]
+        for (post, row), author, followed in zip(rows.items(), authors, self.edges.among(authors), strict=True):
+            if followed:
+                valid[post] = FeedEntry(post, author, row)
         return valid
 
 

@@ -20,6 +20,7 @@ SCAN_PAGES = 16
 
 _KEY = struct.Struct(">QQ")
 _HEADER = struct.Struct("<Q")
+HEADER_BYTES = _HEADER.size
 
 page_key = _KEY.pack
 """(owner, first) → row key."""
@@ -56,6 +57,23 @@ def sizes(snapshot: Snapshot, table: str, owners: Sequence[int]) -> dict[int, in
     """How many entries each owner has, asked at once; owners without any are left out."""
     found = snapshot.get_many(table, [page_key(owner, 0) for owner in owners])
     return {_KEY.unpack(key)[0]: read_header(page)[0] for key, page in found.items()}
+
+
+def counted(snapshot: Snapshot, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
+    """How many entries each owner has, and whether one of them has the key; owners without any are left out."""
+    found = {}
+    for row_key, page in snapshot.get_many(table, [page_key(owner, 0) for owner in owners]).items():
+        owner = _KEY.unpack(row_key)[0]
+        count, more = read_header(page)
+        # Most have one page, and the count had to be read from it anyway.
+        holds = find(snapshot, table, owner, key) is not None if more else _among_keys(table, row_key, page, key)
+        found[owner] = count, holds
+    return found
+
+
+def _among_keys(table: str, row_key: bytes, page: bytes, key: int) -> bool:
+    # Whether the bytes are there at all says no for most; whether they are a key takes ten times as long.
+    return 0 <= key < KEY_MAX and key.to_bytes(8, "little") in page and key in columns_of(table, row_key, page)[0]
 
 
 def find(snapshot: Snapshot, table: str, owner: int, key: int) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ kept by the shard that it hashes to, so nobody else needs to know who won it.
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -27,9 +28,12 @@ class ProfileRow(msgspec.Struct, array_like=True, frozen=True):
     avatar: str | None = None
 
 
-_decode_profile = msgspec.msgpack.Decoder(ProfileRow).decode
+PROFILES_KEPT = NAMES_KEPT = 8192
+
+_decode_profile = lru_cache(PROFILES_KEPT)(msgspec.msgpack.Decoder(ProfileRow).decode)
 
 
+@lru_cache(NAMES_KEPT)
 def folded_name(name: str) -> str | None:
     """The form in which names are compared, or None where it can be nobody's name."""
     return name.lower() if _NAME.fullmatch(name) else None
@@ -115,22 +119,19 @@ def profiles(reading: Reading, users: list[int]) -> dict[int, ProfileRow]:
     for view, members in reading.grouped(users):
         rows = view.rows(PROFILES, [id_key(user) for user in members])
         found |= {int.from_bytes(key, "big"): _decode_profile(data) for key, data in rows.items()}
-    holders = _holders(reading, [profile.username for profile in found.values()])
-    for user, profile in found.items():
-        if holders.get(folded_name(profile.username)) != user:
-            found[user] = msgspec.structs.replace(profile, username="")
+    folded = {user: folded_name(profile.username) for user, profile in found.items()}
+    _know_holders(reading, {name for name in folded.values() if name is not None})
+    for user, name in folded.items():
+        if name is None or reading.holders.get(name) != user:
+            found[user] = msgspec.structs.replace(found[user], username="")
     return found
 
 
-def _holders(reading: Reading, names: list[str]) -> dict[str | None, int]:
-    """Whose names these are, by folded name, each shard asked once."""
-    keys: dict[int, set[bytes]] = {}
-    for name in names:
-        folded = folded_name(name)
-        if folded is not None:
-            keys.setdefault(shard_of_text(folded, reading.shards), set()).add(folded.encode())
-    found: dict[str | None, int] = {}
+def _know_holders(reading: Reading, names: set[str]) -> None:
+    """Ask whose names these are, each shard once. A name that is somebody's stays theirs, so it is asked about once."""
+    keys: dict[int, list[bytes]] = {}
+    for name in names - reading.holders.keys():
+        keys.setdefault(shard_of_text(name, reading.shards), []).append(name.encode())
     for shard, wanted in keys.items():
         rows = reading.shard(shard).rows(NAMES, sorted(wanted))
-        found |= {key.decode(): int.from_bytes(data, "big") for key, data in rows.items()}
-    return found
+        reading.holders.update((key.decode(), int.from_bytes(data, "big")) for key, data in rows.items())

@@ -42,8 +42,9 @@ class Reading:
         min_position: int = 0,
         lagging: Lagging = never_lagging,
         generation: int = 0,
+        holders: dict[str, int] | None = None,
     ) -> None:
-        """`generation` is the number of the one that the shards are of."""
+        """`generation` is the number of the one that the shards are of; `holders`, whose names are known already."""
         self._shards = shards
         self.min_position = min_position
         self.is_lagging = lagging
@@ -52,6 +53,7 @@ class Reading:
         self._position: int | None = None
         self.lagging: set[int] = set()
         self.generation = generation
+        self.holders = {} if holders is None else holders
 
     def __enter__(self) -> "Reading":
         return self

@@ -30,7 +30,7 @@ def routes(users: Ids) -> Ids:
 
 def shard_of(user: int, shards: int) -> int:
     """The shard that serves `user`."""
-    return route(user) % shards
+    return ((user * _MULTIPLIER & _WORD) >> 48) % shards
 
 
 def shard_of_text(text: str, shards: int) -> int:

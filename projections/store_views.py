@@ -44,6 +44,9 @@ class SnapshotView:
     def sizes(self, table: str, owners: Sequence[int]) -> dict[int, int]:
         return pages.sizes(self._snapshot, table, owners)
 
+    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
+        return pages.counted(self._snapshot, table, owners, key)
+
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         return [pages.find(self._snapshot, table, owner, key) for owner, key in entries]
 

@@ -48,6 +48,9 @@ class View(Protocol):
     def sizes(self, table: str, owners: Sequence[int]) -> dict[int, int]:
         """How many entries each owner has; owners without any are left out."""
 
+    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
+        """As `sizes`, with whether one of the owner's entries has the key."""
+
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         """The words of each (owner, key), in order, or None where there is no such entry."""
 

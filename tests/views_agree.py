@@ -58,6 +58,11 @@ def _check_entries(view: View, own: View, everybody: range, served: list[int], s
         owners = served if table in (FOLLOWING, FOLLOWERS) else list(everybody)
         if table in COUNTED_TABLES:
             assert view.sizes(table, owners) == own.sizes(table, owners), table
+            for key in (source.choice(everybody), source.choice(NOBODY)):
+                sizes, words = own.sizes(table, owners), own.find(table, [(owner, key) for owner in owners])
+                holds = dict(zip(owners, (found is not None for found in words), strict=True))
+                counted = {owner: (size, holds[owner]) for owner, size in sizes.items()}
+                assert view.counted(table, owners, key) == own.counted(table, owners, key) == counted, table
         held = {owner: own.columns(table, owner) for owner in owners}
         for owner, entries in held.items():
             found = view.columns(table, owner)

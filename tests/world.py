@@ -197,6 +197,6 @@ def check_post(reading: Reading, oracle: Oracle, post: int) -> None:
     assert engagement.comments(shard, post, limit=ALL) == oracle.comments(post)
     assert [entry.comment for entry in engagement.thread(shard, post)] == oracle.thread(post)
     for user in oracle.users:
-        assert bool(engagement.liked_among(shard, [post], user)) == (user in oracle.likers(post))
+        assert (post in engagement.engagement_of_posts(shard, [post], user)[1]) == (user in oracle.likers(post))
         for key in KEYS:
             assert engagement.comment_of_key(reading, user, post, author, key) == oracle.comment_by_key(user, post, key)

@@ -23,10 +23,10 @@ from darkroom.gateway.http.entities import Json, account, own_account, relations
 from darkroom.gateway.http.errors import Pending, Refused, invalid, malformed, not_found
 from darkroom.gateway.http.fields import parse_id
 from darkroom.gateway.http.finding import live_user
-from darkroom.gateway.http.hydration import accounts, gather_people, may_see, posts, settled, statuses
+from darkroom.gateway.http.hydration import Page, accounts, gather_people, may_see, posts, settled, statuses
 from darkroom.gateway.http.oauth import SCOPES, token_answer
 from darkroom.gateway.http.paging import Window, links, window
-from darkroom.gateway.http.timelines import page_links
+from darkroom.gateway.http.timelines import answer_page
 from darkroom.gateway.sign_up import NameTaken, Undecided
 from darkroom.projections import people, social_graph, timelines
 from darkroom.projections.reading import Reading
@@ -152,18 +152,17 @@ async def posts_of(call: Call) -> Response:
     if call.query.text("pinned", 10) in ("true", "1"):
         wanted = Window(0, 0, 0, upwards=False)
 
-    def answer(reading: Reading) -> list[Json]:
+    def answer(reading: Reading) -> Page:
         _visible(call, reading, user)
 
-        def choose() -> list[Json]:
+        def choose() -> Page:
             ids = _own_timeline(reading, user, wanted) if wanted.limit else []
             entries = posts(reading, [(post, user, None) for post in ids])
             return statuses(reading, call.viewer, call.origin, entries)
 
         return settled(reading, choose)
 
-    page = await call.ask(answer)
-    return call.json(page, headers=page_links(call, page))
+    return answer_page(call, await call.ask(answer))
 
 
 def _own_timeline(reading: Reading, user: int, wanted: Window) -> list[int]:

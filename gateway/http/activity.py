@@ -3,10 +3,11 @@
 from starlette.responses import Response
 
 from darkroom.gateway.http.call import Call
-from darkroom.gateway.http.entities import Json, account
+from darkroom.gateway.http.entities import Gathered, Json, account
 from darkroom.gateway.http.errors import malformed
-from darkroom.gateway.http.hydration import gather_people, settled
-from darkroom.gateway.http.paging import links, window
+from darkroom.gateway.http.hydration import Page, gather_people, settled
+from darkroom.gateway.http.paging import window
+from darkroom.gateway.http.timelines import answer_page
 from darkroom.projections import activity
 from darkroom.projections.activity import Activity
 from darkroom.projections.reading import Reading
@@ -22,28 +23,27 @@ async def show(call: Call) -> Response:
     wanted = window(call.query)
     read = activity.done_by if which == "done" else activity.received_by
 
-    def answer(reading: Reading) -> list[Json]:
-        def choose() -> list[Json]:
+    def answer(reading: Reading) -> Page:
+        def choose() -> Page:
             rows = read(reading, call.user, limit=call.settings.activity_rows)
             rows = [row for row in rows if wanted.above < row.position < wanted.below]
             return _shown(call, reading, rows[-wanted.limit :] if wanted.upwards else rows[: wanted.limit])
 
         return settled(reading, choose)
 
-    page = await call.ask(answer)
-    return call.json(page, headers=links(call, int(page[0]["id"]), int(page[-1]["id"])) if page else None)
+    return answer_page(call, await call.ask(answer))
 
 
-def _shown(call: Call, reading: Reading, rows: list[Activity]) -> list[Json]:
+def _shown(call: Call, reading: Reading, rows: list[Activity]) -> list[tuple[int, Json]]:
     gathered = gather_people(reading, call.origin, sorted({user for row in rows for user in (row.actor, row.owner)}))
-    return [
-        {
-            "id": str(row.position),
-            "type": row.kind,
-            "account": account(row.actor, gathered),
-            "post_id": None if row.kind == "follow" else str(row.object),
-            "target": account(row.owner, gathered),
-        }
-        for row in rows
-        if row.actor in gathered.profiles
-    ]
+    return [(row.position, _deed(row, gathered)) for row in rows if row.actor in gathered.profiles]
+
+
+def _deed(row: Activity, gathered: Gathered) -> Json:
+    return {
+        "id": str(row.position),
+        "type": row.kind,
+        "account": account(row.actor, gathered),
+        "post_id": None if row.kind == "follow" else str(row.object),
+        "target": account(row.owner, gathered),
+    }

@@ -12,6 +12,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+from msgspec import Raw
+
 from darkroom.events.facts import CommentAdded, Medium, PostPublished
 from darkroom.gateway.media import Photo
 from darkroom.gateway.uploads import Upload
@@ -29,7 +32,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 FEED_PX_MAX = 1080  # of the rendition of that name (see `media_decoding`, which imports Pillow and we need not)
 DESCRIBED_MAX, SAID_MAX = 4096, 4
-"""Accounts whose unchanging part is kept, and in how many forms that of an entry: making them took most of a page."""
+"""Accounts that are kept encoded, and in how many forms an entry: making them took most of a page."""
 
 NO_COUNTERS = UserCounters(0, 0, 0)
 NOBODY = ProfileRow("", "Deleted", 0)
@@ -39,7 +42,7 @@ NOBODY = ProfileRow("", "Deleted", 0)
 class Entry:
     """A post or a comment to be shown. `event` is None for what a deleted comment leaves; then `user` is 0.
 
-    `said` keeps what of it was shown and never changes, by whom it names and where; entries of posts are kept for it.
+    `said` keeps what of it was encoded and never changes, by whom it names and where; entries of posts are kept for it.
     """
 
     id: int
@@ -47,7 +50,7 @@ class Entry:
     time_ms: int
     event: PostPublished | CommentAdded | None
     parent: tuple[int, int] | None = None
-    said: dict[tuple[Any, ...], Json] = field(default_factory=dict, compare=False)
+    said: dict[tuple[Any, ...], bytes] = field(default_factory=dict, compare=False)
 
     @property
     def is_post(self) -> bool:
@@ -89,13 +92,19 @@ def name_of(user: int, profile: ProfileRow) -> str:
 def account(user: int, gathered: Gathered) -> Json:
     """A live user; a placeholder for one who is not."""
     profile = gathered.profiles.get(user, NOBODY)
-    counters = gathered.user_counters.get(user, NO_COUNTERS)
-    name = name_of(user, profile) if profile is not NOBODY else "deleted"
-    return _described(user, name, profile, gathered.origin) | {
+    return _account(user, profile, gathered.origin, gathered.user_counters.get(user, NO_COUNTERS))
+
+
+def _account(user: int, profile: ProfileRow, origin: str, counters: UserCounters) -> Json:
+    return _described(user, _shown_name(user, profile), profile, origin) | {
         "followers_count": counters.followers,
         "following_count": counters.following,
         "statuses_count": counters.posts,
     }
+
+
+def _shown_name(user: int, profile: ProfileRow) -> str:
+    return name_of(user, profile) if profile is not NOBODY else "deleted"
 
 
 @lru_cache(DESCRIBED_MAX)
@@ -136,31 +145,33 @@ def own_account(user: int, gathered: Gathered) -> Json:
     return account(user, gathered) | {"source": source}
 
 
-def status(entry: Entry, gathered: Gathered) -> Json:
-    """A post or a comment: a comment is a status that replies."""
-    shown = account(entry.user, gathered)
+def status(entry: Entry, gathered: Gathered) -> Raw:
+    """A post or a comment: a comment is a status that replies. What does not change was encoded before."""
+    profile = gathered.profiles.get(entry.user, NOBODY)
     names = tuple(
-        (name_of(user, profile), user)
-        for user in entry.mentions
-        if (profile := gathered.profiles.get(user)) is not None
+        (name_of(user, found), user) for user in entry.mentions if (found := gathered.profiles.get(user)) is not None
     )
-    counters = gathered.post_counters.get(entry.id)
-    to_whom = (shown["acct"], names, gathered.origin)
+    to_whom = (_shown_name(entry.user, profile), names, gathered.origin)
     said = entry.said.get(to_whom)
     if said is None:
         if len(entry.said) >= SAID_MAX:
             entry.said.clear()
-        said = entry.said[to_whom] = _said(entry, *to_whom)
-    return said | {
-        "replies_count": counters.comments if counters is not None else gathered.replies.get(entry.id, 0),
-        "favourites_count": counters.likes if counters is not None else 0,
-        "favourited": entry.id in gathered.favourited,
-        "account": shown,
-    }
+        said = entry.said[to_whom] = msgspec.json.encode(_said(entry, *to_whom))[:-1]
+    likes, comments = gathered.post_counters.get(entry.id) or (0, gathered.replies.get(entry.id, 0))
+    favourited = b"true" if entry.id in gathered.favourited else b"false"
+    counters = gathered.user_counters.get(entry.user, NO_COUNTERS)
+    by_whom = _encoded_account(entry.user, profile, gathered.origin, counters)
+    changing = b',"replies_count":%d,"favourites_count":%d,"favourited":%b,"account":%b}'
+    return Raw(said + changing % (comments, likes, favourited, by_whom))
+
+
+@lru_cache(DESCRIBED_MAX)
+def _encoded_account(user: int, profile: ProfileRow, origin: str, counters: UserCounters) -> bytes:
+    return msgspec.json.encode(_account(user, profile, origin, counters))
 
 
 def _said(entry: Entry, acct: str, mentioned: tuple[tuple[str, int], ...], origin: str) -> Json:
-    """What of a post or a comment never changes once it is said; not to be changed."""
+    """What of a post or a comment never changes once it is said."""
     event, names = entry.event, dict(mentioned)
     url = f"{origin}/@{acct}/{entry.id}"
     post = event if isinstance(event, PostPublished) else None
@@ -176,11 +187,8 @@ def _said(entry: Entry, acct: str, mentioned: tuple[tuple[str, int], ...], origi
         "language": None,
         "uri": url,
         "url": url,
-        "replies_count": 0,
         "reblogs_count": 0,
-        "favourites_count": 0,
         "edited_at": None,
-        "favourited": False,
         "reblogged": False,
         "muted": False,
         "bookmarked": False,
@@ -190,7 +198,6 @@ def _said(entry: Entry, acct: str, mentioned: tuple[tuple[str, int], ...], origi
         "filtered": [],
         "reblog": None,
         "application": None,
-        "account": None,
         "media_attachments": _attachments(entry.id, post.media, origin) if post is not None else [],
         "mentions": [_mention(user, name, origin) for name, user in names.items()],
         "tags": [{"name": tag, "url": f"{origin}/tags/{quote(tag, safe='')}"} for tag in tags],

@@ -7,12 +7,17 @@ those that chose the page, and then the page is chosen again.
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+from msgspec import Raw
+
 from darkroom.gateway.http.entities import Entry, Gathered, Json, account, status
 from darkroom.projections import engagement, people, timelines
 from darkroom.projections.engagement import CommentRow
 from darkroom.projections.reading import Reading
 from darkroom.projections.social_graph import kept_apart, relationship
 from darkroom.projections.views import View
+
+Page = Sequence[tuple[int, Raw | Json]]
+"""What is shown, each with its id, which says what it is older and newer than."""
 
 ENTRIES_KEPT = 8192
 """Posts that were shown lately, decoded, some 4 KB each with what is rendered of them."""
@@ -49,21 +54,23 @@ def gather(reading: Reading, viewer: int | None, origin: str, entries: Sequence[
     writers = {entry.user for entry in entries if entry.user}
     named = {user for entry in entries for user in entry.mentions}
     gathered.profiles = people.profiles(reading, sorted(writers | named))
-    _count_people(reading, gathered, writers)
-    by_author: dict[int, list[int]] = {}
+    by_author: dict[int, list[int]] = {writer: [] for writer in writers}
     for entry in entries:
         if entry.is_post:
-            by_author.setdefault(entry.user, []).append(entry.id)
+            by_author[entry.user].append(entry.id)
     for view, authors in reading.grouped(by_author):
+        gathered.user_counters |= engagement.counters_of_users(view, authors)
         _gather_engagement(view, gathered, viewer, [post for author in authors for post in by_author[author]])
     return gathered
 
 
 def _gather_engagement(view: View, gathered: Gathered, viewer: int | None, of: list[int]) -> None:
-    gathered.post_counters |= engagement.counters_of_posts(view, of)
-    if viewer is not None:
-        liked = [post for post in of if gathered.post_counters[post].likes]
-        gathered.favourited |= engagement.liked_among(view, liked, viewer)
+    if viewer is None:
+        gathered.post_counters |= engagement.counters_of_posts(view, of)
+        return
+    counters, liked = engagement.engagement_of_posts(view, of, viewer)
+    gathered.post_counters |= counters
+    gathered.favourited |= liked
 
 
 def _count_people(reading: Reading, gathered: Gathered, users: Iterable[int]) -> None:
@@ -71,10 +78,10 @@ def _count_people(reading: Reading, gathered: Gathered, users: Iterable[int]) ->
         gathered.user_counters |= engagement.counters_of_users(view, members)
 
 
-def statuses(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> list[Json]:
+def statuses(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> list[tuple[int, Raw]]:
     """The entries as clients know them."""
     gathered = gather(reading, viewer, origin, entries)
-    return [status(entry, gathered) for entry in entries]
+    return [(entry.id, status(entry, gathered)) for entry in entries]
 
 
 def accounts(reading: Reading, origin: str, users: Sequence[int]) -> list[Json]:
@@ -89,14 +96,14 @@ def gather_people(reading: Reading, origin: str, users: Sequence[int]) -> Gather
     return gathered
 
 
-def settled(reading: Reading, choose: Callable[[], list[Json]]) -> list[Json]:
+def settled(reading: Reading, choose: Callable[[], Page]) -> Page:
     """What `choose` returns once none of it lies above the position that it is answered at.
 
     A view's position does not move and the answer's can only fall, so it ends when every shard has been touched.
     """
     while True:
         chosen = choose()
-        if all(int(item["id"]) <= reading.position for item in chosen):
+        if all(position <= reading.position for position, _ in chosen):
             return chosen
 
 

@@ -6,11 +6,12 @@ the later is void, and both answer with the first. Where nothing can be looked u
 
 from dataclasses import dataclass
 
+from msgspec import Raw
 from starlette.responses import Response
 
 from darkroom.events.facts import CommentAdded, Medium, PostPublished, personal
 from darkroom.gateway.http.call import Call
-from darkroom.gateway.http.entities import MENTION, Json, tags_of
+from darkroom.gateway.http.entities import MENTION, tags_of
 from darkroom.gateway.http.errors import Refused, invalid
 from darkroom.gateway.http.fields import Fields
 from darkroom.gateway.http.finding import Found, find_to_engage
@@ -73,7 +74,7 @@ async def _publish(call: Call, draft: Draft) -> Response:
     )
     position = await call.write(event, {call.user}, draft.key)
 
-    def answer(reading: Reading) -> Json:
+    def answer(reading: Reading) -> Raw:
         post = timelines.post_of_key(reading, call.user, draft.key) if draft.key else position
         return _own_post(call, reading, post or position)
 
@@ -113,11 +114,12 @@ def _no_mentions(text: str) -> list[int]:
     return []
 
 
-def _own_post(call: Call, reading: Reading, post: int) -> Json:
+def _own_post(call: Call, reading: Reading, post: int) -> Raw:
     entries = posts(reading, [(post, call.user, None)])
     if not entries:
         raise _gone()
-    return statuses(reading, call.user, call.origin, entries)[0]
+    [(_, shown)] = statuses(reading, call.user, call.origin, entries)
+    return shown
 
 
 def _gone() -> Refused:
@@ -149,7 +151,7 @@ async def _comment(call: Call, draft: Draft, in_reply_to: int) -> Response:
     )
     position = await call.write(event, {call.user, target.author}, draft.key)
 
-    def answer(reading: Reading) -> Json:
+    def answer(reading: Reading) -> Raw:
         comment: int | None = position
         if draft.key:
             comment = engagement.comment_of_key(reading, call.user, target.post, target.author, draft.key)
@@ -173,7 +175,7 @@ def _first_under_key(call: Call, reading: Reading, key: str | None, in_reply_to:
     return engagement.find_comment_of_key(reading, call.user, parent.post if parent else in_reply_to, key)
 
 
-def _own_comment(call: Call, reading: Reading, comment: int) -> Json:
+def _own_comment(call: Call, reading: Reading, comment: int) -> Raw:
     row = engagement.find_comment(reading, comment)
     if row is None or not row.event:
         raise _gone()

@@ -1,5 +1,7 @@
 """Posts and comments as they stand: read, deleted, liked. A comment is a status that replies."""
 
+import msgspec
+from msgspec import Raw
 from starlette.responses import Response
 
 from darkroom.events.facts import CommentDeleted, Event, PostDeleted, PostLiked, PostUnliked
@@ -12,7 +14,6 @@ from darkroom.gateway.http.hydration import (
     entry_of_comment,
     gather,
     hidden_people,
-    statuses,
 )
 from darkroom.gateway.http.paging import links, window
 from darkroom.gateway.http.targets import Target, find_target, recorded_target, target_of
@@ -27,19 +28,18 @@ REPLIES_LOOKED_AT_MAX = 1000
 async def show(call: Call) -> Response:
     wanted = call.path_id()
 
-    def answer(reading: Reading) -> Json:
+    def answer(reading: Reading) -> Raw:
         return one(call, reading, find(call, reading, wanted))
 
     return call.json(await call.ask(answer))
 
 
-def one(call: Call, reading: Reading, found: Found) -> Json:
+def one(call: Call, reading: Reading, found: Found) -> Raw:
     """The one status; a comment's replies are counted among those who came after it."""
-    if found.is_post:
-        return statuses(reading, call.viewer, call.origin, [found.entry])[0]
     gathered = gather(reading, call.viewer, call.origin, [found.entry])
-    shard, limit = reading.of(found.author), REPLIES_LOOKED_AT_MAX
-    gathered.replies = _replies(engagement.thread(shard, found.post, after=found.entry.id, limit=limit))
+    if not found.is_post:
+        shard, limit = reading.of(found.author), REPLIES_LOOKED_AT_MAX
+        gathered.replies = _replies(engagement.thread(shard, found.post, after=found.entry.id, limit=limit))
     return status(found.entry, gathered)
 
 
@@ -68,7 +68,7 @@ def _context(call: Call, reading: Reading, found: Found) -> Json:
     gathered = gather(reading, call.viewer, call.origin, [*ancestors, *descendants])
     gathered.replies = _replies(thread)
 
-    def shown(chosen: list[Entry]) -> list[Json]:
+    def shown(chosen: list[Entry]) -> list[Raw]:
         return [status(entry, gathered) for entry in chosen]
 
     return {"ancestors": shown(ancestors), "descendants": shown(descendants)}
@@ -106,7 +106,7 @@ async def delete(call: Call) -> Response:
     """A post goes by its author's hand, a comment by its writer's or the post's author's."""
     wanted = call.path_id()
 
-    def answer(reading: Reading) -> tuple[Target, Json]:
+    def answer(reading: Reading) -> tuple[Target, Raw]:
         found = find(call, reading, wanted)
         return target_of(found), one(call, reading, found)
 
@@ -114,7 +114,8 @@ async def delete(call: Call) -> Response:
     position = await call.write(_deletion(call, target), {call.user, target.author})
     if shown is None:
         raise Pending(position, repeatable=False)
-    return call.json(shown | {"text": shown["content_text"]})
+    gone = msgspec.json.decode(shown)
+    return call.json(gone | {"text": gone["content_text"]})
 
 
 def _deletion(call: Call, target: Target) -> Event:
@@ -143,7 +144,7 @@ async def _engage(call: Call, fact: type[PostLiked] | type[PostUnliked]) -> Resp
         raise invalid("id", "is a comment's; only posts can be liked")
     await call.write(fact(user=call.user, post=target.post, author=target.author), {call.user, target.author})
 
-    def answer(reading: Reading) -> Json:
+    def answer(reading: Reading) -> Raw:
         return one(call, reading, find_to_engage(call, reading, wanted))
 
     return call.json(await call.outcome(answer))

@@ -3,8 +3,7 @@
 from starlette.responses import Response
 
 from darkroom.gateway.http.call import Call
-from darkroom.gateway.http.entities import Json
-from darkroom.gateway.http.hydration import posts, settled, statuses
+from darkroom.gateway.http.hydration import Page, posts, settled, statuses
 from darkroom.gateway.http.paging import links, window
 from darkroom.projections import home_feed
 from darkroom.projections.reading import Reading
@@ -13,8 +12,8 @@ from darkroom.projections.reading import Reading
 async def home(call: Call) -> Response:
     wanted = window(call.query)
 
-    def answer(reading: Reading) -> list[Json]:
-        def choose() -> list[Json]:
+    def answer(reading: Reading) -> Page:
+        def choose() -> Page:
             if wanted.upwards:
                 page = home_feed.page_upwards(
                     reading, call.user, above=wanted.above, below=wanted.below, limit=wanted.limit
@@ -33,10 +32,10 @@ async def home(call: Call) -> Response:
 
         return settled(reading, choose)
 
-    page = await call.ask(answer)
-    return call.json(page, headers=page_links(call, page))
+    return answer_page(call, await call.ask(answer))
 
 
-def page_links(call: Call, page: list[Json]) -> dict[str, str]:
-    """The links of a page of statuses, newest first."""
-    return links(call, int(page[0]["id"]), int(page[-1]["id"])) if page else {}
+def answer_page(call: Call, page: Page) -> Response:
+    """A page, newest first, with its links."""
+    shown = [item for _, item in page]
+    return call.json(shown, headers=links(call, page[0][0], page[-1][0]) if page else None)

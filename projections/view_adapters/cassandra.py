@@ -113,6 +113,11 @@ class CassandraView:
         rows = (row for found in self._session.execute_all(requests) for row in found)
         return {places[slot, owner]: size for slot, owner, size in rows if size and (slot, owner) in places}
 
+    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
+        sizes = self.sizes(table, owners)
+        found = self.find(table, [(owner, key) for owner in sizes])
+        return {owner: (size, entry is not None) for (owner, size), entry in zip(sizes.items(), found, strict=True)}
+
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         bits, query = bucket_bits(table), self._queries.find[_words(table)]
         requests: list[Request] = []

@@ -113,6 +113,10 @@ class MemoryView:
         sums = {owner: sum(size for _, size in self._rows.between(SIZES + table, owner)) for owner in owners}
         return {owner: entries for owner, entries in sums.items() if entries}
 
+    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
+        sizes = self.sizes(table, owners).items()
+        return {owner: (size, self._rows.get(table, owner, key) is not None) for owner, size in sizes}
+
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         return [self._rows.get(table, owner, key) for owner, key in entries]
 
