@@ -82,7 +82,7 @@ def counters_user(arguments: argparse.Namespace, settings: Settings) -> int:
         user = _user(reading, asked)
         shard = reading.of(user)
         counters = engagement.user_counters(shard, user)
-        return {"id": str(user), "position": shard.checkpoint.position, **vars(counters)}
+        return {"id": str(user), "position": shard.checkpoint.position, **counters._asdict()}
 
     return _answer_each(arguments, settings, arguments.users, of_user)
 
@@ -94,7 +94,7 @@ def counters_post(arguments: argparse.Namespace, settings: Settings) -> int:
         post, author = _post(reading, asked)
         shard = reading.of(author)
         counters = engagement.post_counters(shard, post)
-        return {"id": str(post), "position": shard.checkpoint.position, **vars(counters)}
+        return {"id": str(post), "position": shard.checkpoint.position, **counters._asdict()}
 
     return _answer_each(arguments, settings, arguments.posts, of_post)
 
