@@ -42,15 +42,14 @@ class _Look:
         with ThreadPoolExecutor(4) as threads:
             asked_log = threads.submit(self._of, "kafka", self._log)
             asked_views = threads.submit(self._of, "cassandra", self._views)
-            others = [
-                threads.submit(self._of, "neo4j", self._graph),
-                threads.submit(
-                    check_cache, self._settings, lambda why: self.silent.update(redis=why.removeprefix("redis: "))
-                ),
-            ]
-            log, views = asked_log.result(), asked_views.result()
-            for other in others:
-                other.result()
+            asked_graph = threads.submit(self._of, "neo4j", self._graph)
+            asked_cache = threads.submit(
+                check_cache, self._settings, lambda why: self.silent.update(redis=why.removeprefix("redis: "))
+            )
+            log, views, graph = asked_log.result(), asked_views.result(), asked_graph.result()
+            asked_cache.result()
+        if views is not None and graph is not None:
+            views.neo4j = graph.neo4j  # asked apart, so that neither waits for the other; whose they are goes together
         told = self._of("cassandra", lambda: self._shards(log, views)) if views is not None else None
         told = told or {"generation": None, "shards": self._known_here()}
         head = self._of("kafka", log.head) if log is not None else None  # after the positions, for all of them rise
@@ -78,8 +77,10 @@ class _Look:
         check_keyspace(servers, self._directory.generations)
         return servers
 
-    def _graph(self) -> None:
-        Servers(replace(self._settings, cassandra=None), _nobody, wait_s=0).close()
+    def _graph(self) -> Servers:
+        servers = Servers(replace(self._settings, cassandra=None), _nobody, wait_s=0)
+        self._stack.callback(servers.close)
+        return servers
 
     def _shards(self, log: EventLog | None, servers: Servers) -> dict[str, Any]:
         if log is not None and is_remote(self._settings):

@@ -207,6 +207,7 @@ def test_a_directory_that_has_only_a_log_is_empty_and_says_how_far_it_is_behind(
         "generation": None,
         "shards": [],
         "worker": None,
+        "silent": {},
     }
     assert "no generation yet" in darkroom("status", data=data).lines
 
