@@ -125,14 +125,10 @@ class Writer:
         return Written(position, await self._visible(position, concerned))
 
     async def _visible(self, position: int, users: set[int]) -> bool:
-        """Once it is in the log the write is done: views that cannot be asked only keep it from being seen.
-
-        A server that hangs holds up each look for as long as its own deadline, but not who waits here.
-        """
+        """Once it is in the log the write is done: views that cannot be asked only keep it from being seen."""
         try:
-            async with asyncio.timeout(self._wait_ms / 1000):
-                return await self._readers.wait_for(position, users, self._wait_ms)
-        except (StoreError, TimeoutError):
+            return await self._readers.wait_for(position, users, self._wait_ms)
+        except StoreError:
             return False
 
     def close(self) -> None:
