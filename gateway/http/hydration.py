@@ -73,11 +73,6 @@ def _gather_engagement(view: View, gathered: Gathered, viewer: int | None, of: l
     gathered.favourited |= liked
 
 
-def _count_people(reading: Reading, gathered: Gathered, users: Iterable[int]) -> None:
-    for view, members in reading.grouped(users):
-        gathered.user_counters |= engagement.counters_of_users(view, members)
-
-
 def statuses(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> list[tuple[int, Raw]]:
     """The entries as clients know them."""
     gathered = gather(reading, viewer, origin, entries)
@@ -92,7 +87,8 @@ def accounts(reading: Reading, origin: str, users: Sequence[int]) -> list[Json]:
 
 def gather_people(reading: Reading, origin: str, users: Sequence[int]) -> Gathered:
     gathered = Gathered(origin, people.profiles(reading, list(users)))
-    _count_people(reading, gathered, gathered.profiles)
+    for view, members in reading.grouped(gathered.profiles):
+        gathered.user_counters |= engagement.counters_of_users(view, members)
     return gathered
 
 
