@@ -163,7 +163,9 @@ def recorded(session: CassandraSession, shard: int, batches: Batches) -> list[li
     recorder: Any = Recorder(session)
     publisher = CassandraPublisher(recorder, 1, shard)
     publisher.open(0)
-    batches.publish_to(publisher)
+    for effects, _, checkpoint in batches.batches:
+        publisher.publish(effects, 0, checkpoint)  # none of it is there yet, and the publisher looks
+        publisher.reached(checkpoint)
     groups: list[list[Request]] = recorder.groups
     return groups
 
