@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from darkroom.actors.runtime import NOT_BEGUN, Runtime, ShardSpec, ShardWiring
-from darkroom.actors.worker import fault_of, note_fault
+from darkroom.actors.standstill import ShardFaulted, Standstill
+from darkroom.actors.worker import fault_of, faults_of, note_fault
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.log import EventLog
 from darkroom.projections.generations import Generations, OpenGeneration, Pointer
@@ -23,17 +24,10 @@ from darkroom.projections.store import StoreUnavailable
 NUDGE_S = 0.25
 CHORES_S = 5.0
 POLL_S = 0.005
-TRANSIENT = ("StoreUnavailable: ", "LogUnreachable: ")
-TRANSIENT_S_MAX = 60.0
-"""A server that does not answer is waited for so long while nothing moves; every other fault is told at once."""
 
 
 class OtherShardCount(Exception):
     """The serving generation has another number of shards than was asked for."""
-
-
-class ShardFaulted(Exception):
-    """A shard stands still; the message says where and why."""
 
 
 class RebuildRequest(msgspec.Struct, frozen=True):
@@ -202,16 +196,13 @@ class Supervisor:
 
     def _wait_for(self, generation: OpenGeneration, position: int, progress: Progress) -> int:
         """Until each shard is there, and has gone on since its worker was started: only then it knows what it lost."""
-        nudged = moved = time.monotonic()
-        reached: list[int] = []
+        nudged, standstill = time.monotonic(), Standstill()
         while True:
             positions = generation.positions()
-            if positions != reached:
-                reached, moved = positions, time.monotonic()
             if (slowest := min(positions)) >= position and self._all_go_on(generation.number, positions):
                 progress(position, position)
                 return position
-            self._raise_fault(generation.number, positions, waited_s=time.monotonic() - moved)
+            standstill.check(positions, faults_of(self._directory.generations, generation.number))
             if self._closing.is_set():
                 raise ShardFaulted("the supervisor is closing")
             if time.monotonic() - nudged > NUDGE_S:
@@ -224,12 +215,6 @@ class Supervisor:
     def _all_go_on(self, generation: int, positions: list[int]) -> bool:
         told = self._runtime.faults()
         return all(told.get((generation, shard), NOT_BEGUN) is None for shard in range(len(positions)))
-
-    def _raise_fault(self, generation: int, positions: list[int], *, waited_s: float) -> None:
-        for shard, position in enumerate(positions):
-            fault = fault_of(self._directory.generations, generation, shard)
-            if fault is not None and (waited_s > TRANSIENT_S_MAX or not fault.startswith(TRANSIENT)):
-                raise ShardFaulted(f"shard {shard} stands still at position {position}: {fault}")
 
     def run(self) -> None:
         """Keep everything going from a thread of its own, until `close`."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.actors.runtime import RuntimeFailed
-from darkroom.actors.supervisor import OtherShardCount, ShardFaulted
+from darkroom.actors.standstill import ShardFaulted
+from darkroom.actors.supervisor import OtherShardCount
 from darkroom.events.codec import UndecodableEvent
 from darkroom.events.data_directory import DirectoryBusy, DirectoryUnusable
 from darkroom.events.lmdb_environments import EnvironmentUnusable

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from darkroom.actors.standstill import Standstill
 from darkroom.actors.supervisor import RebuildRequest, Supervisor, ask_for_rebuild, take_answer
 from darkroom.actors.worker import faults_of
 from darkroom.events.data_directory import DataDirectory, DirectoryBusy, WorkLock, worker_of
@@ -122,16 +123,17 @@ def _work_lock(directory: DataDirectory, what: str) -> Iterator[WorkLock | None]
 
 def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> int:
     """Wait for the server's shards to reach the log's present head."""
-    head = darkroom.log.head()
+    head, standstill = darkroom.log.head(), Standstill()
     while True:
         pointer = darkroom.generations.pointer()  # again each time, for a rebuild may switch meanwhile
         if settings.shards not in (None, pointer.shards) and pointer.generation:
             raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
-        slowest = min(darkroom.readers.positions(), default=0)
-        for shard, fault in faults_of(darkroom.directory.generations, pointer.generation).items():
-            raise CommandFailed(f"shard {shard} of the server stands still: {fault}")
-        if slowest >= head:
+        positions = darkroom.readers.positions()
+        faults = faults_of(darkroom.directory.generations, pointer.generation)
+        slowest = min(positions, default=0)
+        if slowest >= head and not faults:
             return head
+        standstill.check(positions, faults)
         if worker_of(darkroom.directory) is None:
             raise CommandFailed("the server has stopped; run catch-up again")
         progress(slowest, head)

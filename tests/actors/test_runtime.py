@@ -27,7 +27,8 @@ from darkroom.actors.runtime import Runtime, ShardSpec
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.runtimes.ray import RayRuntime
 from darkroom.actors.shard import Shard
-from darkroom.actors.supervisor import OtherShardCount, ShardFaulted, Supervisor
+from darkroom.actors.standstill import ShardFaulted, Standstill
+from darkroom.actors.supervisor import OtherShardCount, Supervisor
 from darkroom.actors.worker import Worker, fault_of, faults_of
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.facts import Recorded
@@ -402,7 +403,7 @@ def test_closing_the_supervisor_ends_a_rebuild_and_leaves_the_old_serving(
 
     # The new generation cannot get there, for the log ends in a record that nobody can read; and nobody minds.
     append_unknown(house)
-    monkeypatch.setattr(Supervisor, "_raise_fault", lambda *_, **__: None)
+    monkeypatch.setattr(Standstill, "check", lambda *_: None)
     thread = threading.Thread(target=rebuild)
     thread.start()
     assert begun.wait(DEADLINE_S)

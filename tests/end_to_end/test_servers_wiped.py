@@ -12,7 +12,8 @@ from services.services import Services
 from services.stack import own_stack
 from waiting import until
 
-from darkroom.actors.supervisor import ShardFaulted, no_progress
+from darkroom.actors.standstill import ShardFaulted
+from darkroom.actors.supervisor import no_progress
 from darkroom.actors.worker import fault_of
 from darkroom.events.facts import FeedViewed
 from darkroom.gateway.composition import Darkroom

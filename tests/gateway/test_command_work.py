@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from commands_run import (
 )
 from histories import seeded_history
 
+from darkroom.actors.worker import note_fault
 from darkroom.events.data_directory import DataDirectory, WorkLock
 from darkroom.events.json_lines import format_line
 from darkroom.gateway.main import build_parser, main
@@ -234,6 +236,22 @@ def test_a_rebuild_beside_a_server_is_done_by_the_server(server: tuple[Path, int
     assert pointer(data) == {"generation": generation + 1, "shards": 3, "highest": generation + 1}
     assert json.loads(done("counters", "user", "bo", "--json", data=data))["id"] == "2"
     assert list((data / "requests").iterdir()) == []
+
+
+def test_a_shard_that_stands_still_is_told_in_full_to_operators_alone(server: tuple[Path, int, str]) -> None:
+    data, _, url = server
+    generations, generation = data / "generations", pointer(data)["generation"]
+    # As the server notes it of a shard on another node.
+    note_fault(generations, generation, 0, "SettingsError: cassandra: db.internal has no port")
+    try:
+        told = httpx.get(f"{url}/api/darkroom/v1/status", timeout=30)
+        assert [shard["fault"] for shard in told.json()["shards"]] == ["SettingsError", None, None]
+        assert "db.internal" not in told.text
+        said = refused("catch-up", data=data)
+        assert re.fullmatch(r"shard 0 stands still at position \d+: SettingsError: cassandra: db.internal has.*", said)
+    finally:
+        note_fault(generations, generation, 0, None)
+    assert [shard["fault"] for shard in httpx.get(told.url, timeout=30).json()["shards"]] == [None] * 3
 
 
 def test_another_gateway_beside_a_server_serves_the_same_and_takes_writes(server: tuple[Path, int, str]) -> None:
