@@ -237,7 +237,7 @@ def _graph(servers: Servers) -> Callable[[Reading], Graph]:
 
 def _credential_store(directory: DataDirectory, servers: Servers) -> CredentialStore:
     if servers.cassandra is None:
-        return SqliteCredentialStore(directory.path)
+        return GrantCache(SqliteCredentialStore(directory.path))
     from darkroom.gateway.credentials_cassandra import CassandraCredentialStore
 
     return GrantCache(CassandraCredentialStore(servers.cassandra))

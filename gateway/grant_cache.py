@@ -1,4 +1,4 @@
-"""Tokens as this gateway last heard of them, so that it knows who calls while the credentials cannot be asked.
+"""Tokens as this gateway last heard of them: not asked for at every request, and known where nobody can be asked.
 
 A token is believed unasked for TRUSTED_MS after the credentials said so, or were asked in vain, but for no longer than
 REMEMBERED_MS after they said so. It is kept under its hash, as they keep it. What they do not know is never kept, and

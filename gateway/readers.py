@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from typing import TypeVar
 
 from darkroom.events.clock import Clock
@@ -18,7 +19,7 @@ from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.generations import Generations, OpenGeneration
 from darkroom.projections.graph import Graph
 from darkroom.projections.graph_adapters.embedded import EmbeddedGraph
-from darkroom.projections.reading import Behind, Reading
+from darkroom.projections.reading import Behind, Lagging, Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.store import Identity, StoreBusy
 from darkroom.projections.store_views import StoreViews
@@ -63,7 +64,7 @@ class Readers:
         self._awaited: dict[int, tuple[int, int]] = {}  # shard → the head that it is behind, and since when
         self.cache = cache or NoFeedCache()
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read") if remote else None
-        self._asked = 0
+        self._places = threading.BoundedSemaphore(ASKED_MAX)
         self._poll_s = REMOTE_POLL_S if remote else POLL_S
         self._lock = threading.Lock()
         self._current: OpenGeneration | None = None
@@ -99,13 +100,12 @@ class Readers:
         """The question's answer, asked on a thread where it may cross a network. StoreBusy where too many wait."""
         if self._threads is None:
             return question()
-        if self._asked >= ASKED_MAX:
-            raise StoreBusy(f"{self._asked} reads wait for the stores; the limit is {ASKED_MAX}")
-        self._asked += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
-        finally:
-            self._asked -= 1
+        if not self._places.acquire(blocking=False):
+            raise StoreBusy(f"{ASKED_MAX} reads wait for the stores, and that is the limit")
+        asked = self._threads.submit(question)
+        # Whoever stops waiting does not stop the thread: the place is free when that is done.
+        asked.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(asked)
 
     async def wait_for(self, position: int, users: Iterable[int], wait_ms: int) -> bool:
         """Whether the shards of all these users have folded the position in before the time was over.
@@ -127,7 +127,7 @@ class Readers:
             with Reading(
                 generation.views if generation else [self._nothing],
                 min_position=min_position,
-                lagging=self._is_lagging,
+                lagging=self._lagging(),
                 generation=generation.number if generation else 0,
                 holders=holders,
             ) as reading:
@@ -151,7 +151,12 @@ class Readers:
         finally:
             self._release(generation)
 
-    def _is_lagging(self, shard: int, position: int) -> bool:
+    def _lagging(self) -> Lagging:
+        """For one reading, which looks at the log's head once, however many shards it touches."""
+        head = cache(self._log.head)
+        return lambda shard, position: self._is_lagging(shard, position, head)
+
+    def _is_lagging(self, shard: int, position: int, look_at_head: Callable[[], int]) -> bool:
         """Whether the shard was first seen behind the same head too long ago.
 
         What counts is waiting, on a clock that never jumps: records carry times of their own, which may be years old.
@@ -161,7 +166,7 @@ class Readers:
         awaited, since_ms = self._awaited.get(shard, (0, 0))
         if position >= awaited:
             try:
-                head = self._log.head()
+                head = look_at_head()
             except LogUnreachable:
                 return False  # nothing newer is known to exist
             if position >= head:

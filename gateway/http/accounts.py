@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from starlette.responses import Response
-
 from darkroom.events.facts import (
     Event,
     ProfileChanged,
@@ -24,6 +22,7 @@ from darkroom.gateway.http.errors import Pending, Refused, invalid, malformed, n
 from darkroom.gateway.http.fields import parse_id
 from darkroom.gateway.http.finding import live_user
 from darkroom.gateway.http.hydration import Page, accounts, gather_people, may_see, posts, settled, statuses
+from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.oauth import SCOPES, token_answer
 from darkroom.gateway.http.paging import Window, links, window
 from darkroom.gateway.http.timelines import answer_page

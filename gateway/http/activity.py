@@ -1,11 +1,10 @@
 """What somebody did and what was done to them, newest first: the source that notifications are made from."""
 
-from starlette.responses import Response
-
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.entities import Gathered, Json, account
 from darkroom.gateway.http.errors import malformed
 from darkroom.gateway.http.hydration import Page, gather_people, settled
+from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.paging import window
 from darkroom.gateway.http.timelines import answer_page
 from darkroom.projections import activity

@@ -1,24 +1,17 @@
 """The application: one table of routes with who may call each, and one place where errors become answers."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+from collections.abc import Awaitable, Callable
 
 from darkroom.gateway.composition import Gateway
 from darkroom.gateway.http import accounts, activity, instance, media, oauth, posting, statuses, timelines
 from darkroom.gateway.http.call import Access, Call
 from darkroom.gateway.http.errors import Pending, Refused, refusal_of
-from darkroom.gateway.http.limits import BodyLimits, Limits
+from darkroom.gateway.http.limits import Limits, body_bytes_max
+from darkroom.gateway.http.messages import Body, ClientDisconnect, Receive, Request, Response, Scope, Send, refusal
 from darkroom.gateway.http.pages import WebPage
+from darkroom.gateway.http.routing import Routes
 from darkroom.gateway.http.work import Work
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -78,45 +71,68 @@ ROUTES: list[tuple[str, str, Access, Handler]] = [
 ]
 
 SETTLE_EVERY_S = 60.0
+INTERNAL_ERROR = Refused(500, "an internal error; nothing is known of the outcome")
 
 logger = logging.getLogger("darkroom.http")
 
 
-def build_app(gateway: Gateway, limits: Limits | None = None) -> Starlette:
+class App:
     """The application over an open gateway, which stays its caller's to close."""
-    limits = limits or Limits()
-    work, page = Work(gateway, limits), WebPage()
-    pages: list[tuple[str, str, Access, Handler]] = [
-        ("GET", path, ANYBODY, page.index) for path in ("/", "/upload", "/@{name}", "/@{name}/{id}")
-    ]
-    pages.append(("GET", "/web/{name}", ANYBODY, page.file))
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
-        settling = asyncio.create_task(_settle(work))
+    def __init__(self, gateway: Gateway, limits: Limits) -> None:
+        self._gateway = gateway
+        self._limits = limits
+        self._work, page = Work(gateway, limits), WebPage()
+        pages: list[tuple[str, str, Access, Handler]] = [
+            ("GET", path, ANYBODY, page.index) for path in ("/", "/upload", "/@{name}", "/@{name}/{id}")
+        ]
+        pages.append(("GET", "/web/{name}", ANYBODY, page.file))
+        self._routes = Routes((method, path, (access, handler)) for method, path, access, handler in ROUTES + pages)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        bytes_max = body_bytes_max(scope["path"], self._gateway.settings.upload_bytes)
+        request = Request(scope, Body(receive, bytes_max, self._limits.body_s))
         try:
-            yield
-        finally:
-            settling.cancel()
-            await asyncio.gather(settling, return_exceptions=True)
-            work.close()
+            response = await self._answer(request)
+        except Exception:
+            # A bug or a broken store. It is raised again, so that the log has its trace.
+            await refusal(INTERNAL_ERROR).send(send)
+            raise
+        await response.send(send)
 
-    def endpoint(handler: Handler, access: Access) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            return await _answered(request, gateway, work, handler, access)
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """ASGI's lifespan: what is done besides answering, from the server's start to its end."""
+        await receive()
+        settling = asyncio.create_task(_settle(self._work))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+        self._work.close()
+        await send({"type": "lifespan.shutdown.complete"})
 
-        return answer
-
-    app = Starlette(
-        routes=[
-            Route(path, endpoint(handler, access), methods=[method]) for method, path, access, handler in ROUTES + pages
-        ],
-        middleware=[Middleware(BodyLimits, limits=limits, upload_bytes=gateway.settings.upload_bytes)],
-        exception_handlers={HTTPException: _routing_error, Exception: _fault},
-        lifespan=lifespan,
-    )
-    app.router.redirect_slashes = False
-    return app
+    async def _answer(self, request: Request) -> Response:
+        call = Call(request, self._gateway, self._work)
+        try:
+            request.body.check_declared(request.headers.get("content-length", "0"))
+            (access, handler), request.path_params = self._routes.find(request.method, request.path)
+            await call.admit(access)
+            response = await handler(call)
+        except Pending as pending:
+            response = _pending(call, pending)
+        except ClientDisconnect:
+            response = Response(status_code=400)
+        except Exception as error:
+            refused = refusal_of(error)
+            if refused is None:
+                raise
+            if refused.status >= 500 and not isinstance(error, Refused):
+                logger.warning("%s %s: %s", request.method, request.path, error)
+            response = refusal(refused)
+        return call.stamp(response)
 
 
 async def _settle(work: Work) -> None:
@@ -128,25 +144,6 @@ async def _settle(work: Work) -> None:
         await asyncio.sleep(SETTLE_EVERY_S)
 
 
-async def _answered(request: Request, gateway: Gateway, work: Work, handler: Handler, access: Access) -> Response:
-    call = Call(request, gateway, work)
-    try:
-        await call.admit(access)
-        response = await handler(call)
-    except Pending as pending:
-        response = _pending(call, pending)
-    except ClientDisconnect:
-        response = Response(status_code=400)
-    except Exception as error:
-        refused = refusal_of(error)
-        if refused is None:
-            raise
-        if refused.status >= 500 and not isinstance(error, Refused):
-            logger.warning("%s %s: %s", call.request.method, call.request.url.path, error)
-        response = call.json(refused.body, refused.status, refused.headers)
-    return call.stamp(response)
-
-
 def _pending(call: Call, pending: Pending) -> Response:
     """It is done and cannot be read yet: what may be repeated is better repeated, for then it has an answer."""
     told = {"position": str(pending.position)}
@@ -154,23 +151,3 @@ def _pending(call: Call, pending: Pending) -> Response:
         return call.json(told, 202)
     refused = Refused(503, "it is stored but cannot be read yet; repeat the request with the same key")
     return call.json(refused.body | told, 503, refused.headers)
-
-
-async def _routing_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    return _plain(Refused(error.status_code, error.detail.lower()), headers)
-
-
-async def _fault(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    """A bug or a broken store. Starlette raises it again, so that the log has its trace."""
-    return _plain(Refused(500, "an internal error; nothing is known of the outcome"), {})
-
-
-def _plain(refused: Refused, headers: dict[str, str]) -> Response:
-    return Response(
-        msgspec.json.encode(refused.body),
-        refused.status,
-        headers | {"Cache-Control": "no-store"},
-        media_type="application/json; charset=utf-8",
-    )

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from darkroom.events.facts import Event
 from darkroom.gateway.composition import Gateway
 from darkroom.gateway.credentials import Grant
 from darkroom.gateway.http.errors import Pending, Refused, malformed, not_found
-from darkroom.gateway.http.fields import Fields, form_fields, json_fields, parse_id, query_fields
+from darkroom.gateway.http.fields import Fields, form_fields, json_fields, parse_id, query_of
+from darkroom.gateway.http.messages import JSON, Request, Response
 from darkroom.gateway.http.multipart import parse_multipart
 from darkroom.gateway.http.work import Work
 from darkroom.gateway.readers import NotThere
@@ -49,7 +48,7 @@ class Call:
         self.gateway = gateway
         self.settings = gateway.settings
         self.work = work
-        self.query = query_fields(request.query_params)
+        self.query = query_of(request.query)
         self.grant: Grant | None = None
         self.position: int | None = None
         self.lagging = False
@@ -86,7 +85,7 @@ class Call:
     def origin(self) -> str:
         """Scheme and host as the client knows them."""
         host = self.request.headers.get("host", "")
-        return f"{self.request.url.scheme}://{host if _HOST.fullmatch(host) else 'localhost'}"
+        return f"{self.request.scheme}://{host if _HOST.fullmatch(host) else 'localhost'}"
 
     def path_id(self, name: str = "id") -> int:
         """The id in the path. What cannot be one names nothing."""
@@ -108,7 +107,7 @@ class Call:
     async def fields_and_files(self) -> tuple[Fields, dict[str, bytes]]:
         content_type = self.request.headers.get("content-type", "")
         kind = content_type.partition(";")[0].strip().lower()
-        body = await self.request.body()
+        body = await self.request.body.read()
         if kind == "multipart/form-data":
             return await self.work.on_file_thread(parse_multipart, content_type, body)
         if kind == "application/json":
@@ -210,7 +209,7 @@ class Call:
 
     def json(self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """The answer, as JSON."""
-        return Response(msgspec.json.encode(value), status, headers, media_type="application/json; charset=utf-8")
+        return Response(msgspec.json.encode(value), status, headers, JSON)
 
     def stamp(self, response: Response) -> Response:
         """Add at which position this was written or read. What was refused without having written has none."""
@@ -221,8 +220,7 @@ class Call:
             response.headers["Darkroom-Position"] = str(position)
         if self.lagging:
             response.headers["Darkroom-Lagging"] = "true"
-        if "cache-control" not in response.headers:
-            response.headers["Cache-Control"] = "no-store"
+        response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     def stamped_at(self, position: int) -> None:

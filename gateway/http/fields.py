@@ -5,17 +5,19 @@ Whatever cannot be read is an error that names the field; nothing is guessed and
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from starlette.datastructures import QueryParams
 
 from darkroom.events.log import POSITION_MAX
 from darkroom.gateway.http.errors import Refused, invalid, malformed
 
 FIELDS_MAX = 200
 LIST_MAX = 100
+CURSORS = ("max_id", "since_id", "min_id", "min_position")
+QUERIES_KEPT, KEPT_BYTES_MAX = 256, 128
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,20}", re.ASCII)
@@ -86,13 +88,30 @@ class Fields:
         return value
 
 
+class Query(Fields):
+    """The fields behind a path's question mark. Requests share it, so it is not to be changed."""
+
+    def __init__(self, text: bytes) -> None:
+        self._pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
+        super().__init__(self._pairs)
+
+    @cached_property
+    def without_cursors(self) -> str:
+        """Encoded again, to ask for another page of the same."""
+        return urlencode([(name, value) for name, value in self._pairs if name not in CURSORS])
+
+
+_kept_query = lru_cache(QUERIES_KEPT)(Query)
+
+
+def query_of(text: bytes) -> Query:
+    """Short ones are kept: most requests have one of a few."""
+    return _kept_query(text) if len(text) <= KEPT_BYTES_MAX else Query(text)
+
+
 def parse_id(text: str) -> int | None:
     """An id in its one canonical form; None for anything else."""
     return int(text) if _ID.fullmatch(text) else None
-
-
-def query_fields(query: QueryParams) -> Fields:
-    return Fields(query.multi_items())
 
 
 def json_fields(body: bytes) -> Fields:

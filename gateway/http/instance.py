@@ -3,12 +3,11 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from starlette.responses import PlainTextResponse, Response
-
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.entities import Json
 from darkroom.gateway.http.errors import not_found
 from darkroom.gateway.http.media import DESCRIPTION_CHARACTERS_MAX
+from darkroom.gateway.http.messages import Response
 from darkroom.gateway.media_protocol import PIXELS_MAX
 
 TITLE = "Darkroom"
@@ -101,7 +100,7 @@ async def authorization_server(call: Call) -> Response:  # noqa: ARG001
 async def health(call: Call) -> Response:
     """Whether the log can be read."""
     await call.look_up(call.gateway.log.head)
-    return PlainTextResponse("OK")
+    return Response(b"OK", media_type="text/plain; charset=utf-8")
 
 
 async def status(call: Call) -> Response:

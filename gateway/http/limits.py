@@ -7,11 +7,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from darkroom.gateway.http.errors import Refused
+from darkroom.gateway.http.messages import Receive, Scope, Send, refusal
 
 FORM_SLACK_BYTES = 64 * 1024  # what a multipart form adds to its file
 BODY_BYTES_MAX = 256 * 1024  # the longest caption, every character escaped, with room to spare
@@ -30,68 +29,14 @@ class Limits:
     uploads_at_once: int = 16
 
 
-class BodyLimits:
-    """ASGI middleware: 413 for a body over its limit, declared or not, and 408 for one that does not end in time."""
-
-    def __init__(self, app: ASGIApp, *, limits: Limits, upload_bytes: int) -> None:
-        self._app = app
-        self._body_s = limits.body_s
-        self._upload_bytes = upload_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        bytes_max = self._bytes_max(scope["path"])
-        if _declared(scope) > bytes_max:
-            # The connection is kept: closing it with bytes unread would reset it, and the client would not see why.
-            await _send_refusal(send, _too_large(bytes_max))
-            return
-        deadline = asyncio.get_running_loop().time() + self._body_s
-        taken, complete = 0, False
-
-        async def limited() -> Message:
-            nonlocal taken, complete
-            if complete:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise Refused(408, f"the body did not arrive within {self._body_s:g} s", "body") from None
-            taken += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if taken > bytes_max:
-                raise _too_large(bytes_max)
-            return message
-
-        await self._app(scope, limited, send)
-
-    def _bytes_max(self, path: str) -> int:
-        return self._upload_bytes + FORM_SLACK_BYTES if path in MEDIA_PATHS else BODY_BYTES_MAX
-
-
-def _declared(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() and len(value) < 20 else 1 << 62
-    return 0
-
-
-def _too_large(bytes_max: int) -> Refused:
-    return Refused(413, f"the body is over the limit of {bytes_max} bytes", "body")
+def body_bytes_max(path: str, upload_bytes: int) -> int:
+    return upload_bytes + FORM_SLACK_BYTES if path in MEDIA_PATHS else BODY_BYTES_MAX
 
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-    await _send_refusal(send, Refused(503, "too many connections at once; try again"), (b"connection", b"close"))
-
-
-async def _send_refusal(send: Send, refused: Refused, *more: tuple[bytes, bytes]) -> None:
-    body = msgspec.json.encode(refused.body)
-    headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"%d" % len(body)), *more]
-    headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    response = refusal(Refused(503, "too many connections at once; try again"))
+    response.headers["Connection"] = "close"
+    await response.send(send)
 
 
 class LimitedProtocol(HttpToolsProtocol):

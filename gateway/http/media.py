@@ -1,11 +1,10 @@
 """Photos: taken in, described, and served. Only re-encoded renditions leave the house, and for ever the same ones."""
 
-from starlette.responses import Response
-
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.entities import attachment_of_upload
 from darkroom.gateway.http.errors import Refused, invalid, not_found
 from darkroom.gateway.http.fields import parse_id
+from darkroom.gateway.http.messages import Response
 from darkroom.gateway.media import Kind
 from darkroom.gateway.media_protocol import KINDS
 

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Collection
 
-from starlette.responses import Response
-
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.entities import Json
 from darkroom.gateway.http.errors import Refused
+from darkroom.gateway.http.messages import Response
 from darkroom.projections import people
 
 SCOPES = ("read", "write", "follow", "push")

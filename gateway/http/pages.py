@@ -6,10 +6,9 @@ The page is an API client like any other, so nothing is rendered here.
 import hashlib
 from importlib.resources import files
 
-from starlette.responses import Response
-
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.errors import not_found
+from darkroom.gateway.http.messages import Response
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -21,7 +20,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-TYPES = {"index.html": "text/html", "app.js": "text/javascript", "style.css": "text/css"}
+TYPES = {
+    "index.html": "text/html; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+}
 AVATAR = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><rect width="64" height="64" fill="#8a4b3c"/>'
     '<circle cx="32" cy="25" r="12" fill="#f3e9df"/><path d="M8 64a24 22 0 0 1 48 0z" fill="#f3e9df"/></svg>'

@@ -5,13 +5,10 @@ pages carries the position of this one as the lowest that it accepts, so that no
 """
 
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.fields import Fields
 from darkroom.projections.routing import ID_MASK
-
-_CURSORS = ("max_id", "since_id", "min_id", "min_position")
 
 
 @dataclass(frozen=True)
@@ -42,10 +39,9 @@ def links(call: Call, first: int | None, last: int | None) -> dict[str, str]:
     """
     if first is None or last is None:
         return {}
-    path = f"{call.origin}{call.request.url.path}"
-    kept = [(name, value) for name, value in call.request.query_params.multi_items() if name not in _CURSORS]
-    older: list[tuple[str, str]] = [*kept, ("max_id", str(last))]
+    kept = call.query.without_cursors
+    page = f"{call.origin}{call.request.path}?{kept}{'&' if kept else ''}"
+    older = f"max_id={last}"
     if call.position is not None and call.position <= ID_MASK and not call.lagging:
-        older.append(("min_position", str(call.position)))
-    newer = [*kept, ("min_id", str(first))]
-    return {"Link": f'<{path}?{urlencode(older)}>; rel="next", <{path}?{urlencode(newer)}>; rel="prev"'}
+        older += f"&min_position={call.position}"
+    return {"Link": f'<{page}{older}>; rel="next", <{page}min_id={first}>; rel="prev"'}

@@ -7,7 +7,6 @@ the later is void, and both answer with the first. Where nothing can be looked u
 from dataclasses import dataclass
 
 from msgspec import Raw
-from starlette.responses import Response
 
 from darkroom.events.facts import CommentAdded, Medium, PostPublished, personal
 from darkroom.gateway.http.call import Call
@@ -16,6 +15,7 @@ from darkroom.gateway.http.errors import Refused, invalid
 from darkroom.gateway.http.fields import Fields
 from darkroom.gateway.http.finding import Found, find_to_engage
 from darkroom.gateway.http.hydration import entry_of_comment, posts, statuses
+from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.statuses import one
 from darkroom.gateway.http.targets import Target, recorded_target, target_of
 from darkroom.projections import engagement, people, timelines

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from darkroom.gateway.composition import Gateway
-from darkroom.gateway.http.app import build_app
+from darkroom.gateway.http.app import App
 from darkroom.gateway.http.limits import LimitedProtocol, Limits
 
 BACKLOG = 1024
@@ -32,7 +32,7 @@ def serve(
     with _listening(host, port) as listener:
         protocol = type("Protocol", (LimitedProtocol,), {"limits": limits})
         config = uvicorn.Config(
-            build_app(gateway, limits),
+            App(gateway, limits),
             http=protocol,
             loop="uvloop",
             ws="none",

@@ -2,7 +2,6 @@
 
 import msgspec
 from msgspec import Raw
-from starlette.responses import Response
 
 from darkroom.events.facts import CommentDeleted, Event, PostDeleted, PostLiked, PostUnliked
 from darkroom.gateway.http.call import Call
@@ -15,6 +14,7 @@ from darkroom.gateway.http.hydration import (
     gather,
     hidden_people,
 )
+from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.paging import links, window
 from darkroom.gateway.http.targets import Target, find_target, recorded_target, target_of
 from darkroom.projections import engagement

@@ -1,9 +1,8 @@
 """The home timeline: chronological, without an end, its ids its cursors."""
 
-from starlette.responses import Response
-
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.hydration import Page, posts, settled, statuses
+from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.paging import links, window
 from darkroom.projections import home_feed
 from darkroom.projections.reading import Reading

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from darkroom.actors.shard import Shard
 from darkroom.events.facts import Event, PostLiked, UserRegistered, personal
 from darkroom.events.log_adapters.memory import MemoryEventLog
+from darkroom.gateway import readers as readers_module
 from darkroom.gateway.readers import Readers
 from darkroom.gateway.writes import Writer, Written
 from darkroom.projections.generations import FolderGenerations, Generation, Pointer, write_pointer
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings
+from darkroom.projections.store import StoreBusy
 
 LONG_AGO_MS = 1_700_000_000_000
 USERS = range(1, 9)
@@ -127,4 +130,38 @@ def test_a_write_is_answered_in_its_time_though_the_views_do_not_answer_at_all(s
     finally:
         generations.answers.set()
         writer.close()
+        readers.close()
+
+
+def test_a_look_up_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers_module, "ASKED_MAX", 1)
+    readers = Readers(FolderGenerations(tmp_path), small.log, remote=True)
+    begun, answers = threading.Event(), threading.Event()
+
+    def hang() -> bool:
+        begun.set()
+        return answers.wait()
+
+    async def given_up() -> None:
+        waiting = asyncio.create_task(readers.ask(hang))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        with pytest.raises(StoreBusy):
+            await readers.ask(lambda: True)
+        answers.set()
+        while True:
+            with suppress(StoreBusy):
+                assert await readers.ask(lambda: True)
+                return
+            await asyncio.sleep(0.001)
+
+    try:
+        asyncio.run(asyncio.wait_for(given_up(), 30))
+    finally:
+        answers.set()
         readers.close()
