@@ -125,7 +125,8 @@ class LmdbShardStore:
                 # LMDB keeps handles only from a write transaction; ours waits for the writer with a limit. Whoever
                 # opens it again in this process, while somebody has it open, waits for nobody.
                 with self._environment.write() as transaction:
-                    known |= {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
+                    opened = {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
+                known |= opened  # not before the commit: no transaction that began earlier knows a handle
                 return known
             except WriteLockTimeout as timeout:
                 raise StoreBusy(str(timeout)) from timeout

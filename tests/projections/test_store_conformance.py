@@ -5,8 +5,10 @@ A new adapter costs one line in ADAPTERS.
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from waiting import WAIT_S, until
 
-from darkroom.events.lmdb_environments import EnvironmentUnusable, close_environment, open_environment
+from darkroom.events.lmdb_environments import EnvironmentUnusable, LmdbEnvironment, close_environment, open_environment
 from darkroom.projections.store import (
     Changes,
     Checkpoint,
@@ -381,3 +384,30 @@ def test_a_store_that_is_open_here_is_opened_again_while_somebody_writes(tmp_pat
     close_environment(environment)
     first.close()
     made.close()
+
+
+def test_two_threads_may_open_a_store_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction knows the handles that another one opens before that is committed."""
+    LmdbShardStore(tmp_path / "shard", IDENTITY).close()
+    write, asked, opened, go_on = LmdbEnvironment.write, threading.Semaphore(0), threading.Event(), threading.Event()
+
+    @contextmanager
+    def held(environment: LmdbEnvironment) -> Iterator[object]:
+        asked.release()
+        with write(environment) as transaction:
+            yield transaction
+            opened.set()
+            assert go_on.wait(WAIT_S)
+
+    monkeypatch.setattr(LmdbEnvironment, "write", held)
+    with ThreadPoolExecutor(2) as threads, ExitStack() as stack:
+        stack.callback(go_on.set)
+        first = threads.submit(LmdbShardStore, tmp_path / "shard")
+        assert asked.acquire(timeout=WAIT_S)
+        assert opened.wait(WAIT_S)
+        second = threads.submit(LmdbShardStore, tmp_path / "shard")
+        until(lambda: asked.acquire(blocking=False) or second.done(), "the second asks for the lock, or has no need")
+        go_on.set()
+        for one in (first.result(WAIT_S), second.result(WAIT_S)):
+            assert one.identity == IDENTITY
+            one.close()
