@@ -83,6 +83,7 @@ def _measure(section: Section, bench: Bench) -> None:
         traceback.print_exc()
     finally:
         section.seconds = time.monotonic() - began
+        print(f"{section.name} took {section.seconds:,.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.fan_out_contenders import delivery_count
-from benchmarks.measure import OURS, Aim, Curve, Measurement, Row, seconds, turns
+from benchmarks.measure import OURS, Aim, Curve, Measurement, Row, percentile, seconds, turns
 from benchmarks.reads import Pages
 from benchmarks.run import Bench
 from benchmarks.worlds import Graph, GraphMissing, append_all, follows, posts, real, registrations, simulated_mix
@@ -26,9 +27,12 @@ from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity
 from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
 
+Counts = npt.NDArray[np.int64]
+"""The followers of each user."""
+
 TITLE = "The celebrity threshold"
 NEVER, DEFAULT = "never", 10_000
-THRESHOLDS: dict[str, int | None] = {"0": 0, "30": 30, "100": 100, "300": 300, "1000": 1_000, "3000": 3_000}
+THRESHOLDS = {"0": 0, "30": 30, "100": 100, "300": 300, "1000": 1_000, "3000": 3_000}
 SINGLE_POSTS = 20
 
 
@@ -40,7 +44,7 @@ def rows(bench: Bench) -> Iterator[Row | Curve]:
         read = turns(contenders, bench.repeats)
         writes: dict[str, Measurement] = {name: partial(sweep.write, name) for name in sweep.shards}
         wrote = turns(writes, bench.repeats)
-        yield sweep.curve(read, wrote)
+        yield sweep.curve(read, wrote, sweep.singles(bench.repeats, bench.size(40, 10)))
         yield Row(
             name=f"page of 20 at the default threshold ({DEFAULT:,})",
             unit="us",
@@ -48,7 +52,8 @@ def rows(bench: Bench) -> Iterator[Row | Curve]:
             aims=[Aim(1.5, "pure push", "at most")],
             checked="200 people's first pages are the same at every threshold",
         )
-        yield sweep.visible(bench.repeats)
+        for name in (str(DEFAULT), sweep.crossed()):
+            yield sweep.visible(name, bench.repeats)
 
 
 class _Sweep:
@@ -65,7 +70,8 @@ class _Sweep:
         self.first = append_all(self.log, follows(self.graph)) + 1
         append_all(self.log, posts(self.authors.tolist()))
         self.shards: dict[str, Shard] = {}
-        for name, threshold in (THRESHOLDS | {str(DEFAULT): DEFAULT, NEVER: None}).items():
+        thresholds: dict[str, int | None] = {**THRESHOLDS, str(DEFAULT): DEFAULT, NEVER: None}
+        for name, threshold in thresholds.items():
             store = LmdbShardStore(folder / f"shard-{name}", Identity(FORMAT, 1, 0, 1))
             stack.callback(store.close)
             self.shards[name] = Shard(self.log, store, FoldSettings(threshold, feed_rows=1_000_000))
@@ -91,7 +97,18 @@ class _Sweep:
         shard = self.shards[name]
         return self.posts / seconds(lambda: _fold_to(shard, shard.position + self.posts))
 
-    def curve(self, read: dict[str, list[float]], wrote: dict[str, list[float]]) -> Curve:
+    def singles(self, repeats: int, count: int) -> dict[str, list[float]]:
+        """How long single posts by anybody took at every threshold, in turns."""
+        chance, taken = np.random.default_rng(5), {name: list[float]() for name in self.shards}
+        for _ in range(repeats):
+            authors = chance.integers(1, self.graph.users + 1, count).tolist()
+            for name, found in taken.items():
+                found += self._single_ms(name, authors)
+        return taken
+
+    def curve(
+        self, read: dict[str, list[float]], wrote: dict[str, list[float]], singles: dict[str, list[float]]
+    ) -> Curve:
         names = sorted(self.shards, key=lambda name: float("inf") if name == NEVER else int(name))
         everything = delivery_count(self.graph, self.authors)
         return Curve(
@@ -103,6 +120,8 @@ class _Sweep:
                 "read p50, us": [statistics.median(read[name]) for name in names],
                 "read p99, us": [statistics.median(self.p99s[name]) for name in names],
                 "write, posts/s": [statistics.median(wrote[name]) for name in names],
+                "a post until it is read p50, us": [1e3 * percentile(singles[name], 50) for name in names],
+                "a post until it is read p99, us": [1e3 * percentile(singles[name], 99) for name in names],
                 "deliveries, % of pure push": [100 * self._pushed(name) / everything for name in names],
             },
         )
@@ -114,32 +133,43 @@ class _Sweep:
         counts = (self.graph.starts[at] - self.graph.starts[at - 1]).astype(np.int64)
         return int((counts[counts < int(name)] + 1).sum())
 
-    def visible(self, repeats: int) -> Row:
-        """A post by whom most follow, and one by whom as many follow as half the others: until each is committed."""
-        counts = np.diff(self.graph.starts.astype(np.int64))
-        ordinary = int(np.argsort(counts)[len(counts) // 2]) + 1
-        shard = self.shards[str(DEFAULT)]
-        for other in self.shards.values():  # they all share the log; the rest are not read any more
-            _fold_to(other, self.log.head())
+    def crossed(self) -> str:
+        """The highest threshold that the most followed has reached, whose posts are pulled there."""
+        reached = [name for name, threshold in THRESHOLDS.items() if threshold <= self._counts().max()]
+        return reached[-1]
+
+    def _counts(self) -> Counts:
+        return np.diff(self.graph.starts).astype(np.int64)
+
+    def visible(self, name: str, repeats: int) -> Row:
+        """A post by whom most follow, and one by whom as many follow as half the others."""
+        counts = self._counts()
+        most, ordinary = int(np.argmax(counts)) + 1, int(np.argsort(counts)[len(counts) // 2]) + 1
         contenders: dict[str, Measurement] = {
-            OURS: partial(self._single_ms, shard, int(np.argmax(counts)) + 1),
-            "an ordinary author's": partial(self._single_ms, shard, ordinary),
+            OURS: lambda: statistics.median(self._single_ms(name, [most] * SINGLE_POSTS)),
+            "an ordinary author's": lambda: statistics.median(self._single_ms(name, [ordinary] * SINGLE_POSTS)),
         }
         return Row(
-            name=f"a post by the most followed ({counts.max():,}) until readable",
+            name=f"a post by the most followed ({counts.max():,}) until it is read, threshold {int(name):,}",
             unit="ms",
             values=turns(contenders, repeats),
             aims=[Aim(2, "an ordinary author's", "at most")],
+            checked="each single post is the first that a follower reads",
         )
 
-    def _single_ms(self, shard: Shard, author: int) -> float:
-        taken = []
-        for _ in range(SINGLE_POSTS):
+    def _single_ms(self, name: str, authors: list[int]) -> list[float]:
+        """How long each takes from its append until a follower, or the author, reads it."""
+        shard, pages, taken = self.shards[name], self.pages[name], []
+        _fold_to(shard, self.log.head())
+        for author in authors:
+            reader = next(iter(self.graph.of(author).tolist()), author)
             began = time.perf_counter()
             self.log.append([PostPublished(author=author, caption=personal("dusk"))])
             _fold_to(shard, self.log.head())
+            found = pages.entries(reader)[0].post
             taken.append(1e3 * (time.perf_counter() - began))
-        return statistics.median(taken)
+            assert found == self.log.head(), f"user {reader} does not see the post by {author}"
+        return taken
 
 
 def _graph(bench: Bench) -> Graph:

@@ -29,13 +29,13 @@ def rows(bench: Bench) -> Iterator[Row]:
     with bench.folder() as folder, ExitStack() as stack:
         stores = developed_stores(folder, events, stack)
         wanted, found = decode_and_apply(bodies_of(events)).tables(), developed(stores, users)
-        assert {name: found[name] for name in ("following", "likers", "feeds")} == {
-            name: wanted[name] for name in ("following", "likers", "feeds")
-        }
+        assert found["following"] == wanted["following"]
+        assert found["likers"] == wanted["likers"]
+        assert found["feeds"] == {user: feed[-len(found["feeds"][user]) :] for user, feed in wanted["feeds"].items()}
         used = table_bytes(store for store in stores if isinstance(store, LmdbShardStore))
         posts = [event for event in events if isinstance(event, PostPublished)]
         names = [event for event in events if isinstance(event, UserRegistered)]
-        counts = {name: sum(map(len, wanted[name].values())) for name in ("following", "feeds", "likers")}
+        counts = {name: sum(map(len, found[name].values())) for name in ("following", "feeds", "likers")}
         post_bytes = sum(len(encode(post)) for post in posts) / len(posts)
         name_bytes = sum(len(encode(name)) for name in names) / len(names)
         for what, tables, count, packed in (
@@ -50,5 +50,5 @@ def rows(bench: Bench) -> Iterator[Row]:
                 unit="bytes",
                 values={OURS: [sum(used.get(table, 0) for table in tables) / count], PACKED: [packed]},
                 aims=[Aim(3, PACKED, "at most")],
-                checked=f"{SHARDS} shards hold what the floor holds",
+                checked=f"{SHARDS} shards hold what the floor holds, of the longest feeds the newest rows",
             )

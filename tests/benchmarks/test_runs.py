@@ -5,13 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 from benchmarks.machine import machine
 from benchmarks.measure import OURS, Aim, Curve, Row, compare, listening, turns
 from benchmarks.page import BEGIN, END, PageUnmarked, between_marks, summary
 from benchmarks.peer_environments import HERE, PeerMissing, Peers
+from benchmarks.resident import LOG, PRIVATE, SHARDS, is_rays, tree
 from benchmarks.results import Results, Section, markdown, read, write
 from benchmarks.run import names, title
+from darkroom.actors.runtimes.ray import ShardActor
 
 ROW = Row(
     name="speed",
@@ -84,6 +87,7 @@ def test_the_page_has_its_marks() -> None:
 
 def test_every_row_says_what_it_is() -> None:
     wanted = {"append", "fan_out", "rebuild", "end_to_end", "http", "celebrity", "hot_key", "growth"}
+    wanted |= {"rebuild_serving", "memory"}
     assert wanted <= set(names())
     assert not [name for name in wanted if title(name).startswith("(cannot")]
 
@@ -105,6 +109,43 @@ def test_a_quick_row_is_measured_and_written(tmp_path: Path) -> None:
     assert path.with_suffix(".md").exists()
     [section] = read(path).sections
     assert [len(row.values) for row in section.rows] == [2, 2]
+
+
+@pytest.mark.parametrize("row", ["rebuild_serving", "memory"])
+def test_a_row_of_a_served_world_is_measured(tmp_path: Path, row: str) -> None:
+    done = run(row, "--quick", "--repeats", "1", "--no-install", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert f"{row} took" in done.stdout
+    [path] = tmp_path.glob("*.json")
+    [section] = read(path).sections
+    assert section.rows
+    assert all(value > 0 for one in section.rows for values in one.values.values() for value in values)
+
+
+def test_processes_are_told_apart_by_what_they_run() -> None:
+    assert not is_rays(f"ray::{ShardActor.__name__}")
+    assert not is_rays(f"{sys.executable} -m darkroom.gateway.main serve --data world")
+    assert is_rays("ray::DashboardAgent")
+    assert is_rays(f"{ray.__path__[0]}/core/src/ray/raylet/raylet --raylet_socket_name=socket")
+
+
+def test_what_a_process_has_mapped_is_told_by_what_it_is(tmp_path: Path) -> None:
+    code = (
+        "import mmap, sys; held = bytes(range(256)) * 40_000; file = open(sys.argv[1], 'rb');"
+        " mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); sum(mapped[::4096]); print(flush=True); input()"
+    )
+    path = tmp_path / "log" / "data.mdb"
+    path.parent.mkdir()
+    path.write_bytes(bytes(5_000 * 4096))
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        [found] = tree(process.pid, tmp_path)
+    assert found.pss[LOG] == path.stat().st_size
+    assert found.pss[PRIVATE] > 10_000_000
+    assert found.pss[SHARDS] == 0
+    assert found.rss_max >= found.rss >= found.total()
 
 
 def test_a_peer_that_is_not_installed_is_named_and_left_out(tmp_path: Path) -> None:
