@@ -23,7 +23,9 @@ from darkroom.projections.store import StoreUnavailable
 
 NUDGE_S = 0.25
 CHORES_S = 5.0
-POLL_S = 0.005
+POLL_S_MIN, POLL_S_MAX, POLL_SHARE = 0.005, 0.1, 1 / 20
+"""Who waits for a position looks again after a share of the time that it has waited: a look takes the interpreter from
+whoever answers readers in this process."""
 
 
 class OtherShardCount(Exception):
@@ -196,7 +198,8 @@ class Supervisor:
 
     def _wait_for(self, generation: OpenGeneration, position: int, progress: Progress) -> int:
         """Until each shard is there, and has gone on since its worker was started: only then it knows what it lost."""
-        nudged, standstill = time.monotonic(), Standstill()
+        began = nudged = time.monotonic()
+        standstill = Standstill()
         while True:
             positions = generation.positions()
             if (slowest := min(positions)) >= position and self._all_go_on(generation.number, positions):
@@ -210,7 +213,8 @@ class Supervisor:
                 self._note_faults()
                 progress(slowest, position)
                 nudged = time.monotonic()
-            time.sleep(POLL_S)
+            waited_s = time.monotonic() - began
+            time.sleep(min(max(POLL_S_MIN, POLL_SHARE * waited_s), POLL_S_MAX))
 
     def _all_go_on(self, generation: int, positions: list[int]) -> bool:
         told = self._runtime.faults()
