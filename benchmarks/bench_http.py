@@ -6,9 +6,6 @@ does nothing for them.
 
 import json
 import pickle
-import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -16,33 +13,25 @@ from pathlib import Path
 
 from benchmarks.bench_rebuild import mixed
 from benchmarks.floor_sql import SqlWorld
-from benchmarks.http_load import get, load
+from benchmarks.http_load import load
 from benchmarks.http_servers import key_of, recorded, server
 from benchmarks.measure import OURS, Aim, Measurement, Row, percentile, turns
-from benchmarks.peer_environments import HERE
 from benchmarks.run import Bench
-from benchmarks.worlds import append_all
-from darkroom.events.data_directory import DataDirectory
-from darkroom.events.facts import Event, PostPublished, UserRegistered
+from benchmarks.served_world import catch_up, new_directory, requests_of, serve, tokens_of
+from darkroom.events.facts import PostPublished, UserRegistered
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
-from darkroom.gateway.credentials import Credentials
-from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
-from darkroom.gateway.passwords import PasswordHashing
 
 TITLE = "Reading over HTTP"
 BARE, SQL = "bare ASGI", "SQL joins"
 CONNECTIONS = (1, 16)
 SIGNED_IN = 200
-COMMAND_S = 600
 P50_AIM, P99_AIM = {1: 2.0, 16: 4.0}, {1: 3.0, 16: 5.0}
 
 
 def rows(bench: Bench) -> Iterator[Row]:
     with bench.folder() as folder, ExitStack() as stack:
         world = _World(bench, folder)
-        runtime = "inline" if bench.quick else "ray"
-        serve = ("-m", "darkroom.gateway.main", "serve", "--data", str(world.data), "--port", "0", "--runtime", runtime)
-        ports = {OURS: stack.enter_context(server(*serve))}
+        ports = {OURS: stack.enter_context(serve(bench, world.directory))}
         answers = load(ports[OURS], world.requests, 1, keep=True).bodies
         world.record(answers)
         for name, kind in ((BARE, "bare"), (SQL, "sql")):
@@ -56,53 +45,25 @@ class _World:
     """The mix in a data directory and in a SQLite file, people with tokens, and what they ask for."""
 
     def __init__(self, bench: Bench, folder: Path) -> None:
-        self.folder, self.data = folder, folder / "data"
+        self.folder = folder
         self.rounds = bench.size(5, 1)
         events = mixed(bench)
-        directory = DataDirectory(self.data, create=True)
-        self._fold(directory, events)
-        self._fill_sql(directory)
-        self.tokens = self._sign_in([at for at, event in enumerate(events, 1) if isinstance(event, UserRegistered)])
+        users = [at for at, event in enumerate(events, 1) if isinstance(event, UserRegistered)]
+        posts = [(at, event.author) for at, event in enumerate(events, 1) if isinstance(event, PostPublished)]
+        self.directory = new_directory(folder / "data", events)
+        catch_up(self.directory)
+        self._fill_sql()
+        self.tokens = tokens_of(self.directory, users, SIGNED_IN)
         (folder / "sql").write_bytes(pickle.dumps((folder / "world.sqlite", self.tokens)))
-        self.requests = self._requests(events, bench.size(2_000, 200))
+        self.requests = requests_of(list(self.tokens), posts, bench.size(2_000, 200))
 
-    def _fold(self, directory: DataDirectory, events: list[Event]) -> None:
-        log = LmdbEventLog(directory.log)
-        append_all(log, events)
-        log.close()
-        command = [sys.executable, "-m", "darkroom.gateway.main", "catch-up", "--data", str(self.data), "--shards", "2"]
-        subprocess.run(command, check=True, capture_output=True, timeout=COMMAND_S, cwd=HERE.parent)
-
-    def _fill_sql(self, directory: DataDirectory) -> None:
-        log, world = LmdbEventLog(directory.log, create=False), SqlWorld(self.folder / "world.sqlite", feeds=False)
+    def _fill_sql(self) -> None:
+        log, world = LmdbEventLog(self.directory.log, create=False), SqlWorld(self.folder / "world.sqlite", feeds=False)
         while records := log.read(world_at := int(world.count()), 20_000):
             world.append(world_at + 1, [one.event for one in records], [one.time_ms for one in records])
         world.connection.execute("ANALYZE")
         world.close()
         log.close()
-
-    def _sign_in(self, users: list[int]) -> dict[str, int]:
-        """Tokens of some people, by a password hash that costs nothing: nobody logs in with one here."""
-        hashing = PasswordHashing(memory_kib=8, passes=1, lanes=1)
-        credentials = Credentials(SqliteCredentialStore(self.data), hashing)
-        tokens = {}
-        for user in random.Random(5).sample(users, min(SIGNED_IN, len(users) // 2)):
-            credentials.bind(credentials.begin(f"bench_{user}", "correct horse battery").claim, user)
-            tokens[credentials.issue_token(user, ["read"])] = user
-        credentials.close()
-        return tokens
-
-    def _requests(self, events: list[Event], count: int) -> list[bytes]:
-        chance, tokens = random.Random(6), list(self.tokens)
-        posts = [(at, event.author) for at, event in enumerate(events, 1) if isinstance(event, PostPublished)]
-        found = []
-        for number in range(count):
-            post, author = chance.choice(posts)
-            home, profile = "/api/v1/timelines/home?limit=20", f"/api/v1/accounts/{author}/statuses?limit=20"
-            path = home if number % 10 < 6 else profile if number % 10 < 9 else f"/api/v1/statuses/{post}"
-            found.append(get(path, chance.choice(tokens)))
-        chance.shuffle(found)
-        return found
 
     def record(self, answers: list[bytes]) -> None:
         """For the bare server."""
