@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -97,30 +97,20 @@ class LmdbEnvironment:
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction[bytes]]:
         """A snapshot; everything read in it is of one moment."""
-        transaction = self._begin_reading(self.env.begin)
+        transaction = self._begin_reading()
         try:
             with transaction:
                 yield transaction
         finally:
             self._end_reading()
 
-    @contextmanager
-    def read_in_place(self) -> Iterator[lmdb.Transaction[memoryview[int]]]:
-        """A snapshot whose keys and values are the map's own memory, and live no longer than it does."""
-        transaction = self._begin_reading(lambda: self.env.begin(buffers=True))
-        try:
-            with transaction:
-                yield transaction
-        finally:
-            self._end_reading()
-
-    def _begin_reading(self, begin: Callable[[], _Result]) -> _Result:
+    def _begin_reading(self) -> lmdb.Transaction[bytes]:
         with self._no_readers:
             try:
-                transaction = begin()
+                transaction = self.env.begin()
             except lmdb.MapResizedError:
                 self._take_over_map()
-                transaction = begin()
+                transaction = self.env.begin()
             self._readers += 1
             return transaction
 

@@ -202,8 +202,7 @@ class LmdbEventLog:
             try:
                 if cursor.set_range(_KEY.pack(expected)):
                     for key, value in cursor.iternext():
-                        time_ms, data = _checked(expected, key, value)
-                        add(Recorded(expected, time_ms, decode(data)))
+                        add(Recorded(expected, _checked_time(expected, key, value), decode(value[_HEAD.size :])))
                         if expected == stop:
                             return records
                         expected += 1
@@ -217,9 +216,9 @@ class LmdbEventLog:
         return records
 
     @contextmanager
-    def _snapshot(self) -> Iterator[lmdb.Transaction[memoryview[int]]]:
+    def _snapshot(self) -> Iterator[lmdb.Transaction[bytes]]:
         try:
-            with self._environment.read_in_place() as transaction:
+            with self._environment.read() as transaction:
                 yield transaction
         except lmdb.PanicError as error:  # after a meta page could not be written LMDB reads no more either
             raise LogStopped(f"{self._environment.path}: {error}; check the disk, then start again") from error
@@ -271,16 +270,18 @@ def rows_of(bodies: list[bytes], first: int) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _checked(expected: int, key: memoryview, value: memoryview) -> tuple[int, memoryview]:
-    position = int.from_bytes(key, "big")
-    if position != expected:
-        raise DamagedRecord(expected, f"the next key is {bytes(key[: _KEY.size]).hex()}")
+def _checked_time(expected: int, key: bytes, value: bytes) -> int:
+    """The time of a record that is what was written."""
+    if key != _KEY.pack(expected):
+        raise DamagedRecord(expected, f"the next key is {key[: _KEY.size].hex()}")
     if len(value) < _HEAD.size:
         raise DamagedRecord(expected, "it is cut short")
+    checksum: int
+    time_ms: int
     checksum, time_ms = _HEAD.unpack_from(value)
-    if zlib.crc32(value[4:], position & 0xFFFFFFFF) != checksum:
+    if zlib.crc32(value[4:], expected & 0xFFFFFFFF) != checksum:
         raise DamagedRecord(expected, "its checksum does not match")
-    return time_ms, value[_HEAD.size :]
+    return time_ms
 
 
 def _at(position: int, error: Exception) -> Exception:
@@ -291,7 +292,7 @@ def _at(position: int, error: Exception) -> Exception:
     return DamagedRecord(position, str(error))
 
 
-def _last_position(transaction: lmdb.Transaction[bytes] | lmdb.Transaction[memoryview[int]]) -> int:
+def _last_position(transaction: lmdb.Transaction[bytes]) -> int:
     with transaction.cursor() as cursor:
         if not cursor.last():
             return 0
@@ -301,7 +302,7 @@ def _last_position(transaction: lmdb.Transaction[bytes] | lmdb.Transaction[memor
         return int.from_bytes(key, "big")
 
 
-def _count(transaction: lmdb.Transaction[bytes] | lmdb.Transaction[memoryview[int]]) -> int:
+def _count(transaction: lmdb.Transaction[bytes]) -> int:
     return int(transaction.stat()["entries"])
 
 
