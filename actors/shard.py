@@ -16,12 +16,15 @@ from darkroom.events.codec import UndecodableEvent
 from darkroom.events.facts import Recorded
 from darkroom.events.log import EventLog, LogError
 from darkroom.projections.effects import Publisher
-from darkroom.projections.fold import fold
+from darkroom.projections.fold import fold, fold_follows, runs
 from darkroom.projections.shard_state import SETTINGS_KEY, FoldSettings, ShardState
 from darkroom.projections.store import Checkpoint, ShardStore, Snapshot, StoreError, Superseded
 from darkroom.projections.tables import META
 
 READ_RECORDS = 5_000
+RUN_RECORDS = 50_000
+"""Of follows, which are small, so many are read at once: the more, the closer together lies what they touch."""
+
 FOLD_S_MAX = 10.0
 """A batch that takes longer to fold in ends early, well before its snapshot expires."""
 
@@ -31,11 +34,15 @@ class LogRewound(Exception):
 
 
 class FoldFailed(Exception):
-    """The record at `position` was read but could not be folded in; nothing of its batch is committed."""
+    """A record from `position` to `last` was read but could not be folded in; nothing of its batch is committed.
 
-    def __init__(self, position: int, reason: Exception) -> None:
-        super().__init__(f"position {position}: {type(reason).__name__}: {reason}")
-        self.position = position
+    It is one record, but for follows that are folded together: a batch of fewer than `fold.RUN_MIN` tells which.
+    """
+
+    def __init__(self, position: int, last: int, reason: Exception) -> None:
+        where = f"position {position}" if position == last else f"positions {position} to {last}"
+        super().__init__(f"{where}: {type(reason).__name__}: {reason}")
+        self.position, self.last = position, last
 
 
 class Shard:
@@ -109,13 +116,13 @@ class Shard:
                 self._check_alone(snapshot)
                 state.begin(snapshot)
                 while records:
-                    self._fold(records)
+                    in_run = self._fold(records)
                     folded += len(records)
                     if folded >= batch_events or len(records) < READ_RECORDS:
                         break
                     if state.full or time.monotonic() > ends_at:
                         break
-                    records = self._read_on(batch_events - folded)
+                    records = self._read_on(min(batch_events - folded, RUN_RECORDS if in_run else READ_RECORDS))
                 changes, checkpoint = state.changes(), state.checkpoint()
             self._publish(checkpoint)
             self.store.commit(self.position, checkpoint, changes)
@@ -141,20 +148,29 @@ class Shard:
         if found != self.position:
             raise Superseded(f"expected position {self.position}, found {found}")
 
-    def _fold(self, records: list[Recorded]) -> None:
-        state = self._state
-        for recorded in records:
-            try:
-                fold(state, recorded)
-            except StoreError:
-                raise
-            except Exception as error:
-                raise FoldFailed(recorded.position, error) from error
+    def _fold(self, records: list[Recorded]) -> bool:
+        """Whether they end in a run of follows, which may go on."""
+        state, first, last, in_run = self._state, 0, 0, False
+        try:
+            for follows, run in runs(records):
+                in_run = follows and not self._publishers  # effects are told in the order of the log
+                if in_run:
+                    first, last = run[0].position, run[-1].position
+                    fold_follows(state, run)
+                    continue
+                for recorded in run:
+                    first = last = recorded.position
+                    fold(state, recorded)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise FoldFailed(first, last, error) from error
+        return in_run
 
     def _read_on(self, limit: int) -> list[Recorded]:
         """More of the same batch; a fault ends the batch, and is met again as the first record of the next."""
         try:
-            return self._log.read(self._state.position, min(limit, READ_RECORDS))
+            return self._log.read(self._state.position, limit)
         except (LogError, UndecodableEvent):
             return []
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from darkroom.actors.runtime import NOT_BEGUN, ShardSpec
 from darkroom.actors.shard import FoldFailed, Shard
+from darkroom.projections.fold import RUN_MIN
 from darkroom.projections.generations import generation_path, shard_path
 from darkroom.projections.store import StoreUnavailable, Superseded
 
@@ -34,7 +35,7 @@ class Worker:
         self._starting = threading.Lock()
         self._pause_s = RETRY_S_MIN
         self._batch_events_max = spec.batch_events
-        self._poison = 0  # the position of a record that could not be folded in
+        self._poison = range(0)  # positions of records of which one could not be folded in
 
     def nudge(self) -> None:
         """Start the pulling thread, unless it runs already."""
@@ -64,7 +65,7 @@ class Worker:
                 return
             except Exception as failure:
                 if isinstance(failure, FoldFailed):
-                    self._poison = failure.position
+                    self._poison = range(failure.position, failure.last + 1)
                 if isinstance(failure, StoreUnavailable):
                     self._shrink_batches()
                 # Poison, a full disk, a log that is not ours: the shard stands still, says so, and tries again, for
@@ -94,8 +95,12 @@ class Worker:
 
     def _batch_events(self, position: int) -> int:
         """A batch is committed whole, so what lies before a record that failed is made a batch of its own."""
-        before = self._poison - position - 1
-        return min(self._batch_events_max, before) if before > 0 else self._batch_events_max
+        before = self._poison.start - position - 1
+        if before > 0:
+            return min(self._batch_events_max, before)
+        if position + 1 in self._poison:
+            return min(self._batch_events_max, RUN_MIN - 1)  # too few to be folded together, so the one is found
+        return self._batch_events_max
 
     def _shrink_batches(self) -> None:
         least = min(BATCH_EVENTS_MIN, self._spec.batch_events)

@@ -48,7 +48,7 @@ def mentioned(state: ShardState, users: set[int], actor: int, post: int, author:
     """The record at hand names these users; those who are live and served here are told."""
     for user in users:
         if state.serves(user) and user in state.live:
-            state.packed[MENTIONS][user].set(state.position, (actor, post, author))
+            state.packed[MENTIONS][user].append(state.position, actor, post, author)
 
 
 def forget_activity(state: ShardState, user: int) -> None:

@@ -55,10 +55,12 @@ _decode_event = Codec().decode
 
 def post_liked(state: ShardState, event: PostLiked) -> None:
     user, post, author = event.user, event.post, event.author
+    of_author = state.serves(author)
+    if not (of_author or state.serves(user)):
+        return
     if user not in state.live or author not in state.live or not 0 < post < state.position:
         return
-    of_author = state.serves(author)
-    if not (of_author or state.serves(user)) or blocked(state, user, author):
+    if blocked(state, user, author):
         return
     if of_author:
         if state.packed[TIMELINES][author].get(post) is None:
@@ -66,7 +68,7 @@ def post_liked(state: ShardState, event: PostLiked) -> None:
         if not state.packed[LIKERS][post].add(user, state.position):
             return
         if user != author:
-            state.packed[RECEIVED][author].add(state.position, (user, post, LIKE))
+            state.packed[RECEIVED][author].append(state.position, user, post, LIKE)
     # Elsewhere the first like is kept: it is valid, or no later one can be.
     state.packed[LIKED][user].add(claim(post, author), (post, author, state.position))
 
@@ -101,7 +103,7 @@ def comment_added(state: ShardState, event: CommentAdded) -> None:
     if of_author and not _keep(state, event):
         return
     if of_author or state.serves(user):
-        state.packed[COMMENTED][user].set(comment, (post, author))
+        state.packed[COMMENTED][user].append(comment, post, author)
     named = {*event.mentions, event.in_reply_to_user} - {user, author, None}
     mentioned(state, {who for who in named if who is not None}, user, post, author)
 
@@ -120,9 +122,9 @@ def _keep(state: ShardState, event: CommentAdded) -> bool:
         state.rows[KEYS].set(key, id_key(comment))
     row = CommentRow(post, author, user, state.time_ms, event.in_reply_to, event.in_reply_to_user, encode(event))
     state.rows[COMMENTS].set(id_key(comment), msgspec.msgpack.encode(row))
-    state.packed[THREADS][post].set(comment, user)
+    state.packed[THREADS][post].append(comment, user)
     if user != author:
-        state.packed[RECEIVED][author].set(comment, (user, post, COMMENT))
+        state.packed[RECEIVED][author].append(comment, user, post, COMMENT)
     return True
 
 

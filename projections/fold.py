@@ -3,7 +3,8 @@
 The log's order decides every race. Time in a rule is log time, never the wall clock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from darkroom.events.facts import (
@@ -30,12 +31,33 @@ from darkroom.events.facts import (
 from darkroom.projections import activity, engagement, home_feed, people, social_graph, timelines
 from darkroom.projections.shard_state import ShardState
 
+RUN_MIN = 64
+"""So many follows one after another are folded together."""
+
 
 def fold(state: ShardState, recorded: Recorded) -> None:
     """Apply the next record. What it changes is in `state` until that is committed."""
     state.advance(recorded.position, recorded.time_ms)
     event = recorded.event
     _FOLDS[type(event)](state, event)
+
+
+def fold_follows(state: ShardState, run: Sequence[Recorded]) -> None:
+    """`fold` for each record of a run of follows, in half the time."""
+    follows = []
+    for recorded in run:
+        state.advance(recorded.position, recorded.time_ms)
+        event = recorded.event
+        assert isinstance(event, UserFollowed)
+        follows.append((event.follower, event.followee, recorded.position))
+    social_graph.users_followed(state, follows)
+
+
+def runs(records: Iterable[Recorded]) -> Iterator[tuple[bool, list[Recorded]]]:
+    """The records, in order and in runs, each with whether it is one for `fold_follows`."""
+    for follows, group in groupby(records, lambda recorded: type(recorded.event) is UserFollowed):
+        run = list(group)
+        yield follows and len(run) >= RUN_MIN, run
 
 
 def _post_published(state: ShardState, event: PostPublished) -> None:

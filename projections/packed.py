@@ -1,24 +1,22 @@
 """The packed tables as a shard's fold changes them: read on demand, changed in place, written once a batch.
 
-A page is in memory as it is stored, so reading and writing one are copies of bytes. There is one writer, so what is
-kept here stays true after a commit and serves as its cache.
+There is one writer, so what is kept here stays true after a commit and serves as its cache.
 """
 
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from darkroom.projections.page_arrays import cut, extend, insert, joined, value_at, words_of
 from darkroom.projections.pages import HEADER_BYTES, KEY_MAX, columns, entries_max, header, page_key, read_header
 from darkroom.projections.routing import Ids
 from darkroom.projections.store import Snapshot
 from darkroom.projections.tables import WORDS
-
-assert sys.byteorder == "little", "pages are little-endian and copied as they are"
 
 OWNER_ENTRIES = 20
 """An owner's objects weigh as much as so many entries, some 500 bytes."""
@@ -26,19 +24,21 @@ OWNER_ENTRIES = 20
 PART_PAGES = 32
 """A page that grows by so many within a batch is cut in memory, for an entry put in moves all behind it."""
 
-Page: TypeAlias = "array[int]"
-"""As it is stored, less the header: the keys, ascending, then one column a word."""
-
 Starts = set[int]
 """The lowest possible keys of pages."""
 
 Row = tuple[bytes, bytes | None]
 
+Entry = tuple[int, int, Any]
+"""Owner, key and value."""
+
+_OWNER = itemgetter(0)
+
 
 class OwnerPages:
     """One owner's entries: those pages that were needed so far, as arrays, with the ranges they answer for."""
 
-    __slots__ = ("_changed", "_ends", "_owner", "_pages", "_parts", "_starts", "_table", "_whole", "count")
+    __slots__ = ("_changed", "_ends", "_late", "_owner", "_pages", "_parts", "_starts", "_table", "_whole", "count")
 
     def __init__(self, table: "PackedTable", owner: int) -> None:
         self._table = table
@@ -46,6 +46,7 @@ class OwnerPages:
         self._starts = [0]
         self._ends = [KEY_MAX]
         self._changed: Starts | None = None
+        self._late: list[int] = []  # keys and words of what was appended and not asked for yet
         self._parts: list[int] = []  # starts of what is no page in the store, but a part of the one before it
         self._whole = True  # whether one page is all there is
         self.count = 0
@@ -64,28 +65,69 @@ class OwnerPages:
         """The entry's value, or None."""
         if not 0 <= key < KEY_MAX:
             return None
+        if self._late:
+            self._settle()
         page = self._pages[0 if self._whole else self._index(key)]
         entries = len(page) // self._table.width
         at = bisect_left(page, key, 0, entries)
-        return _value(page, at, entries) if at < entries and page[at] == key else None
+        return value_at(page, at, entries) if at < entries and page[at] == key else None
 
     def add(self, key: int, value: Any = True) -> bool:
         """Make the entry where there is none; whether there was none."""
+        if self._late:
+            self._settle()
         table, index = self._table, 0 if self._whole else self._index(key)
         page = self._pages[index]
         entries = len(page) // table.width
-        at = bisect_left(page, key, 0, entries)
-        if at < entries and page[at] == key:
+        if not insert(page, entries, key, value):
             return False
         if table.changing is not None:
             table.changing(self._owner, key, value, None)
-        _insert(page, at, entries, key, value)
         self.count += 1
         table.loaded += 1
-        self._mark(index)
+        if not (self._whole and self._changed):  # a whole is marked once
+            self._mark(index)
         if entries >= table.part_max:
             self._part(index)
         return True
+
+    def add_all(self, entries: Iterable[Entry]) -> list[Entry]:
+        """`add` each, of which nobody is told; those that were there already."""
+        if self._late:
+            self._settle()
+        if not self._whole:
+            return [entry for entry in entries if not self.add(entry[1], entry[2])]
+        page, count, refused = self._pages[0], self.count, []
+        for entry in entries:
+            if insert(page, count, entry[1], entry[2]):
+                count += 1
+            else:
+                refused.append(entry)
+        if count > self.count:
+            self._table.loaded += count - self.count
+            self.count = count
+            self._mark(0)
+            self._part(0)
+        return refused
+
+    def append(self, key: int, *words: int) -> None:
+        """Make an entry whose key is above all that there ever were, as the position of the record at hand is."""
+        table = self._table
+        if table.changing is not None:
+            table.changing(self._owner, key, words, None)
+        self._late += (key, *words)
+        self.count += 1
+        table.loaded += 1
+        if self._changed is None:
+            self._marked()
+
+    def _settle(self) -> None:
+        """Put what was appended into the last page, column by column."""
+        late, self._late = self._late, []
+        index = self._index(late[0])
+        extend(self._pages[index], self._table.width, late)
+        self._mark(index)
+        self._part(index)
 
     def set(self, key: int, value: Any = True) -> None:
         """Make the entry, or give it another value."""
@@ -96,8 +138,8 @@ class OwnerPages:
         entries = len(page) // self._table.width
         at = bisect_left(page, key, 0, entries)
         if self._table.changing is not None:
-            self._table.changing(self._owner, key, value, _value(page, at, entries))
-        page[at::entries] = array("Q", (key, *_words(value)))
+            self._table.changing(self._owner, key, value, value_at(page, at, entries))
+        page[at::entries] = array("Q", (key, *words_of(value)))
         self._mark(index)
 
     def pop(self, key: int) -> Any:
@@ -119,7 +161,7 @@ class OwnerPages:
         self._load_all()
         width = self._table.width
         return [
-            (page[at], _value(page, at, entries))
+            (page[at], value_at(page, at, entries))
             for page in self._pages
             for entries in [len(page) // width]
             for at in range(entries)
@@ -137,18 +179,22 @@ class OwnerPages:
             self.count = 0
 
     def _mark(self, index: int) -> None:
-        start = self._starts[index] if index else 0
+        self._marked().add(self._starts[index])
+
+    def _marked(self) -> Starts:
+        """Where pages start that will be written; having asked, the table knows that there are some."""
         if self._changed is None:
+            self._changed = set()
             self._table.changed.append(self)
-            self._changed = {start}
-        else:
-            self._changed.add(start)
+        return self._changed
 
     def _part(self, index: int) -> None:
         page = self._pages[index]
         entries = len(page) // self._table.width
+        if entries <= self._table.part_max:
+            return
         middle = entries // 2
-        self._pages[index : index + 1] = [_cut(page, 0, middle, entries), _cut(page, middle, entries, entries)]
+        self._pages[index : index + 1] = [cut(page, 0, middle, entries), cut(page, middle, entries, entries)]
         self._starts.insert(index + 1, page[middle])
         self._ends.insert(index, page[middle])
         self._parts.append(page[middle])
@@ -158,7 +204,7 @@ class OwnerPages:
         """Which pages are written follows from the batch, not from how it was held."""
         for start in sorted(self._parts, reverse=True):
             index = bisect_left(self._starts, start)
-            self._pages[index - 1] = _joined(self._pages[index - 1 : index + 1], self._table.width)
+            self._pages[index - 1] = joined(self._pages[index - 1 : index + 1], self._table.width)
             self._drop(index)
             changed.discard(start)
             changed.add(self._starts[index - 1])
@@ -193,12 +239,16 @@ class OwnerPages:
         return int.from_bytes(following[0][0][8:], "big") if following else KEY_MAX
 
     def _load_all(self) -> None:
+        if self._late:
+            self._settle()
         start = 0
         while start < KEY_MAX:
             start = self._ends[self._index(start)]
 
     def flush(self, rows: list[Row]) -> None:
         """Add the rows to write for what changed, in no order."""
+        if self._late:
+            self._settle()
         page, table = self._pages[0], self._table
         changed, self._changed = self._changed, None
         if self._whole and len(page) <= table.entries_max * table.width:  # the usual case
@@ -229,7 +279,7 @@ class OwnerPages:
         parts = -(-entries // limit)
         step = limit if self._ends[index] == KEY_MAX else -(-entries // parts)
         starts = page[step:entries:step].tolist()
-        self._pages[index : index + 1] = [_cut(page, cut, cut + step, entries) for cut in range(0, entries, step)]
+        self._pages[index : index + 1] = [cut(page, first, first + step, entries) for first in range(0, entries, step)]
         self._ends[index : index + 1] = [*starts, self._ends[index]]
         self._starts[index + 1 : index + 1] = starts
         return starts
@@ -273,6 +323,13 @@ class PackedTable:
             self.loaded += OWNER_ENTRIES
         return pages
 
+    def add_all(self, entries: list[Entry]) -> list[Entry]:
+        """Add entries owner by owner, each owner's in their order; those that were there already."""
+        refused: list[Entry] = []
+        for owner, group in groupby(sorted(entries, key=_OWNER), _OWNER):
+            refused += self[owner].add_all(group)
+        return refused
+
     def keys(self, owner: int) -> Ids:
         """All of an owner's keys, ascending."""
         pages = self._owners.get(owner)
@@ -291,43 +348,3 @@ class PackedTable:
         """Drop what is kept, after a commit."""
         self._owners.clear()
         self.loaded = 0
-
-
-def _words(value: Any) -> tuple[int, ...]:
-    if value is True:
-        return ()
-    return value if isinstance(value, tuple) else (value,)
-
-
-def _value(page: Page, at: int, entries: int) -> Any:
-    words = page[entries + at :: entries]
-    if not words:
-        return True
-    return words[0] if len(words) == 1 else tuple(words)
-
-
-def _insert(page: Page, at: int, entries: int, key: int, value: Any) -> None:
-    place = len(page) - entries + at
-    for word in reversed(_words(value)):
-        page.insert(place, word)
-        place -= entries
-    page.insert(at, key)
-
-
-def _cut(page: Page, start: int, stop: int, entries: int) -> Page:
-    """The entries from `start` to `stop` as a page."""
-    stop = min(stop, entries)
-    part = array("Q")
-    for column in range(0, len(page), entries):
-        part += page[column + start : column + stop]
-    return part
-
-
-def _joined(pages: list[Page], width: int) -> Page:
-    """Pages that follow each other as one."""
-    whole = array("Q")
-    for column in range(width):
-        for page in pages:
-            entries = len(page) // width
-            whole += page[column * entries : (column + 1) * entries]
-    return whole

@@ -4,6 +4,7 @@ A route fits beside a 48-bit position in one 64-bit word, so a feed row can say 
 """
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,13 @@ def routes(users: Ids) -> Ids:
 def shard_of(user: int, shards: int) -> int:
     """The shard that serves `user`."""
     return ((user * _MULTIPLIER & _WORD) >> 48) % shards
+
+
+def serving(shard: int, shards: int) -> Callable[[int], bool]:
+    """Whether the shard serves a user, as a function: it is asked of every record, so it calls nothing."""
+    if shards == 1:
+        return lambda _: True
+    return lambda user: ((user * _MULTIPLIER & _WORD) >> 48) % shards == shard
 
 
 def shard_of_text(text: str, shards: int) -> int:

@@ -15,7 +15,7 @@ from darkroom.projections.bitmaps import Bitmap
 from darkroom.projections.effects import BucketSizes, Effects
 from darkroom.projections.feed_rows import FeedRows
 from darkroom.projections.packed import PackedTable
-from darkroom.projections.routing import Ids, routes, shard_of, shard_of_text
+from darkroom.projections.routing import Ids, routes, serving, shard_of_text
 from darkroom.projections.rows import RowTable
 from darkroom.projections.store import Changes, Checkpoint, Snapshot
 from darkroom.projections.tables import (
@@ -70,6 +70,8 @@ class ShardState:
         """`publishes` where the effects are wanted too, for views that are kept elsewhere."""
         self.shard = shard
         self.shards = shards
+        self.serves = serving(shard, shards)
+        """Whether this shard serves the user."""
         self.settings = settings
         self.position = 0
         self.time_ms = 0
@@ -170,10 +172,6 @@ class ShardState:
             self.feeds.expire(self.position, horizon)
             if self.effects is not None:
                 self.effects.row_changed(META, HORIZON_KEY, id_key(horizon))
-
-    def serves(self, user: int) -> bool:
-        """Whether this shard serves the user."""
-        return shard_of(user, self.shards) == self.shard
 
     def keeps_text(self, text: str) -> bool:
         """Whether this shard keeps the name or claim."""

@@ -32,7 +32,7 @@ def post_published(state: ShardState, event: PostPublished) -> bool:
                 return False
             state.rows[KEYS].set(key, id_key(post))
         state.rows[POSTS].set(id_key(post), _HEADER.pack(author, state.time_ms) + encode(event))
-        state.packed[TIMELINES][author].set(post)
+        state.packed[TIMELINES][author].append(post)
     if event.mentions:
         mentioned(state, {*event.mentions} - {author}, author, post, author)
     return True

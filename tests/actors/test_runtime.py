@@ -31,14 +31,14 @@ from darkroom.actors.standstill import ShardFaulted, Standstill
 from darkroom.actors.supervisor import OtherShardCount, Supervisor
 from darkroom.actors.worker import Worker, fault_of, faults_of
 from darkroom.events.data_directory import DataDirectory
-from darkroom.events.facts import Recorded
+from darkroom.events.facts import Recorded, UserFollowed
 from darkroom.events.log_adapters import lmdb as lmdb_logs
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.readers import Readers
 from darkroom.gateway.settings import Settings
 from darkroom.gateway.shard_wiring import ShardsOf
 from darkroom.projections import home_feed
-from darkroom.projections.fold import fold
+from darkroom.projections.fold import RUN_MIN, fold, fold_follows
 from darkroom.projections.generations import FolderGenerations, generation_path, open_serving, read_pointer, shard_path
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
@@ -700,6 +700,39 @@ def test_a_worker_commits_everything_before_a_record_that_it_cannot_fold_in(
     mended.set()
     eventually(lambda: position_of(path) == 100)
     eventually(lambda: fault_of(house.generations, 1, 0) is None)
+    worker.stop()
+
+
+def test_a_worker_finds_which_of_many_follows_it_cannot_fold_in(
+    inline_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, mended = inline_house, threading.Event()
+    before, follows = 10, 5 * RUN_MIN
+    poison_at = before + 3 * RUN_MIN
+
+    def failing_fold(state: ShardState, recorded: Recorded) -> None:
+        fold(state, recorded)
+        if recorded.position == poison_at and not mended.is_set():
+            raise ValueError("a mistake of ours")
+
+    def failing_fold_follows(state: ShardState, run: Sequence[Recorded]) -> None:
+        fold_follows(state, run)
+        if not mended.is_set() and any(recorded.position == poison_at for recorded in run):
+            raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(shards, "fold", failing_fold)
+    monkeypatch.setattr(shards, "fold_follows", failing_fold_follows)
+    monkeypatch.setattr(workers, "RETRY_S_MIN", POLL_S)
+    house.append(before)
+    house.log.append([UserFollowed(follower=n % 10 + 1, followee=n // 10 % 10 + 1) for n in range(follows)])
+    worker = Worker(spec(house), lambda: None)
+    worker.nudge()
+    path = shard_path(house.generations, 1, 0)
+    eventually(lambda: position_of(path) == poison_at - 1)
+    told = f"FoldFailed: position {poison_at}: ValueError: a mistake of ours"
+    eventually(lambda: fault_of(house.generations, 1, 0) == told)
+    mended.set()
+    eventually(lambda: position_of(path) == before + follows)
     worker.stop()
 
 

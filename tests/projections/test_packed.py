@@ -18,6 +18,8 @@ from darkroom.projections.tables import COMMENTED, FOLLOWERS, FOLLOWING, RECEIVE
 
 TABLE_OF_WORDS = {0: FOLLOWERS, 1: FOLLOWING, 2: COMMENTED, 3: RECEIVED}
 OWNERS = (1, 2, 2**48 - 1)
+APPENDED = 5
+"""This owner's entries are appended, each above all that ever were."""
 
 keys = st.one_of(st.integers(1, 40), st.integers(1, 40), st.integers(1, KEY_MAX - 1))
 owners = st.sampled_from(OWNERS)
@@ -42,8 +44,9 @@ class PackedAgainstDictionaries(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.model: dict[int, dict[int, Any]] = {owner: {} for owner in OWNERS}
-        self.committed: dict[int, dict[int, Any]] = {owner: {} for owner in OWNERS}
+        self.model: dict[int, dict[int, Any]] = {owner: {} for owner in (*OWNERS, APPENDED)}
+        self.committed: dict[int, dict[int, Any]] = {owner: {} for owner in (*OWNERS, APPENDED)}
+        self.highest = 0
         self.store = MemoryShardStore(Identity(1, 1, 0, 1))
 
     @initialize(count=st.integers(0, 3), page_bytes=st.sampled_from([32, 64, 200, 1024]))
@@ -70,6 +73,35 @@ class PackedAgainstDictionaries(RuleBasedStateMachine):
     def add(self, owner: int, key: int, seed: int) -> None:
         assert self.table[owner].add(key, value_of(self.count, seed)) == (key not in self.model[owner])
         self.model[owner].setdefault(key, value_of(self.count, seed))
+
+    @rule(strides=st.lists(st.integers(1, 5), max_size=70))
+    def append(self, strides: list[int]) -> None:
+        for stride in strides:
+            self.highest += stride
+            value = value_of(self.count, self.highest)
+            self.table[APPENDED].append(self.highest, *as_words(self.count, value))
+            self.model[APPENDED][self.highest] = value
+
+    @rule(change=st.sampled_from(["pop", "pop_many", "clear", "look_at_all_keys", "walk_and_change"]))
+    def change_what_was_appended(self, change: str) -> None:
+        match change:
+            case "pop":
+                self.pop(APPENDED, self.highest)
+            case "pop_many":
+                self.pop_many(APPENDED, 3, upwards=False)
+            case _:
+                getattr(self, change)(APPENDED)
+
+    @rule(entries=st.lists(st.tuples(owners, keys, words), max_size=70))
+    def add_all(self, entries: list[tuple[int, int, int]]) -> None:
+        valued = [(owner, key, value_of(self.count, seed)) for owner, key, seed in entries]
+        there = self.table.add_all(valued)
+        for owner, key, value in valued:
+            if key not in self.model[owner]:
+                self.model[owner][key] = value
+            else:
+                there.remove((owner, key, value))
+        assert not there
 
     @rule(owner=owners, first=keys, number=st.integers(1, 100))
     def set_a_run(self, owner: int, first: int, number: int) -> None:
@@ -150,7 +182,7 @@ class PackedAgainstDictionaries(RuleBasedStateMachine):
 
     @invariant()
     def readers_see_what_was_committed(self) -> None:
-        for owner in OWNERS:
+        for owner in (*OWNERS, APPENDED):
             entries = self.entries(owner)
             assert pages.size(self.snapshot, self.name, owner) == len(entries)
             assert pages.columns(self.snapshot, self.name, owner).T.tolist() == [list(entry) for entry in entries]
@@ -189,7 +221,7 @@ def test_packed_tables_agree_with_dictionaries_over_a_long_life(seed: int) -> No
 
 def take_a_step(machine: PackedAgainstDictionaries, source: random.Random) -> None:
     owner, key, far = source.choice(OWNERS), source.randint(1, 400), source.randint(1, KEY_MAX - 1)
-    match source.randrange(12):
+    match source.randrange(14):
         case 0 | 1:
             machine.set_a_run(owner, key, source.randint(1, 100))
         case 2:
@@ -208,6 +240,14 @@ def take_a_step(machine: PackedAgainstDictionaries, source: random.Random) -> No
             machine.between(owner, key, source.choice([key + source.randint(0, 200), far]), source.randint(0, 200))
         case 8:
             machine.crash()
+        case 9:
+            machine.append([source.randint(1, 3) for _ in range(source.randint(1, 300))])
+            if source.random() < 0.5:
+                machine.change_what_was_appended(source.choice(["pop", "pop_many", "walk_and_change"]))
+        case 10:
+            machine.add_all(
+                [(source.choice(OWNERS), source.randint(1, 900), far) for _ in range(source.randint(1, 300))]
+            )
         case _:
             machine.commit(source.choice(["go on", "forget", "reopen"]))
 
