@@ -87,9 +87,9 @@ def _ours(
     wanted = decode_and_apply(bodies).tables()
     found = developed([store], range(1, users + 1))
     with store.snapshot() as snapshot:
-        counts = pages.sizes(snapshot, LIKERS, list(wanted["likers"]))
+        counts = dict(zip(wanted["likers"], pages.sizes(snapshot, (LIKERS,), list(wanted["likers"])), strict=True))
     store.close()
-    assert counts == {post: len(likers) for post, likers in wanted["likers"].items()}
+    assert counts == {post: (len(likers),) for post, likers in wanted["likers"].items()}
     for table in ("likers", "liked", "received"):
         assert found[table] == wanted[table], f"{table} is not the floor's"
     return (head - before) / taken

@@ -286,8 +286,9 @@ class _Walk:
 
     def _add_keys(self, user: int, keys: list[bytes]) -> None:
         if keys:
-            for key, value in self._readings.now().of(user).rows(KEYS, keys).items():
-                self._add("keys", user, key, value)
+            for key, value in zip(keys, self._readings.now().of(user).rows(KEYS, keys), strict=True):
+                if value is not None:
+                    self._add("keys", user, key, value)
 
     def _add_activities(self, projection: str, user: int, read: Callable[..., list[Activity]]) -> None:
         below, found = ID_MASK, [Activity(0, "", 0, 0, 0)] * PAGE

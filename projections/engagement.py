@@ -6,7 +6,7 @@ activity: where the two differ, the row there is one that can never become valid
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import starmap
 
 import msgspec
 
@@ -188,15 +188,13 @@ def comment_key(user: int, post: int, key: str) -> bytes:
 
 # Read by
 
-_NONE = (0, False)
 
-
-class PostCounters(NamedTuple):
+class PostCounters(msgspec.Struct, array_like=True, frozen=True, gc=False):
     likes: int
     comments: int
 
 
-class UserCounters(NamedTuple):
+class UserCounters(msgspec.Struct, array_like=True, frozen=True, gc=False):
     followers: int
     following: int
     posts: int
@@ -223,21 +221,21 @@ def user_counters(view: View, user: int) -> UserCounters:
 
 def counters_of_posts(view: View, posts: list[int]) -> dict[int, PostCounters]:
     """`post_counters` of many, asked at once."""
-    likes, comments = view.sizes(LIKERS, posts), view.sizes(THREADS, posts)
-    return {post: PostCounters(likes.get(post, 0), comments.get(post, 0)) for post in posts}
+    return dict(zip(posts, starmap(PostCounters, view.sizes((LIKERS, THREADS), posts)), strict=True))
 
 
 def engagement_of_posts(view: View, posts: list[int], viewer: int) -> tuple[dict[int, PostCounters], set[int]]:
     """As `counters_of_posts`, with those of the posts that the viewer likes."""
-    likes, comments = view.counted(LIKERS, posts, viewer), view.sizes(THREADS, posts)
-    counters = {post: PostCounters(likes.get(post, _NONE)[0], comments.get(post, 0)) for post in posts}
-    return counters, {post for post, (_, liked) in likes.items() if liked}
+    likes, threads = view.counted(LIKERS, posts, viewer), view.sizes((THREADS,), posts)
+    each = list(zip(posts, likes, threads, strict=True))
+    counters = {post: PostCounters(likers, comments) for post, (likers, _), (comments,) in each}
+    return counters, {post for post, (_, liked), _ in each if liked}
 
 
 def counters_of_users(view: View, users: list[int]) -> dict[int, UserCounters]:
     """`user_counters` of many, asked at once."""
-    tables = [view.sizes(table, users) for table in (FOLLOWERS, FOLLOWING, TIMELINES)]
-    return {user: UserCounters(*(sizes.get(user, 0) for sizes in tables)) for user in users}
+    sizes = view.sizes((FOLLOWERS, FOLLOWING, TIMELINES), users)
+    return dict(zip(users, starmap(UserCounters, sizes), strict=True))
 
 
 def likers(view: View, post: int, *, after: int = 0, below: int = ID_MASK + 1, limit: int) -> list[int]:
@@ -283,8 +281,8 @@ def thread(view: View, post: int, *, after: int = 0, limit: int = ID_MASK) -> li
     wanted = comments(view, post, after=after, limit=limit)
     rows: dict[int, CommentRow] = {}
     while wanted:
-        found = view.rows(COMMENTS, [id_key(comment) for comment in wanted])
-        added = {int.from_bytes(key, "big"): _decode_comment(data) for key, data in found.items()}
+        found = zip(wanted, view.rows(COMMENTS, [id_key(comment) for comment in wanted]), strict=True)
+        added = {comment: _decode_comment(data) for comment, data in found if data is not None}
         rows |= added
         parents = {row.in_reply_to for row in added.values() if row.in_reply_to is not None}
         wanted = sorted(parents - rows.keys())

@@ -121,6 +121,7 @@ class Generation:
         self.number = number
         self.path = generation_path(folder, number)
         self.stores: list[LmdbShardStore] = []
+        self.views: list[StoreViews] = []
         if create:
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock: IO[str] = (self.path / "readers.lock").open("a" if create else "r")
@@ -129,13 +130,10 @@ class Generation:
             for shard in range(shards):
                 identity = Identity(FORMAT, number, shard, shards) if create else None
                 self.stores.append(LmdbShardStore(shard_path(folder, number, shard), identity))
+            self.views += map(StoreViews, self.stores)
         except BaseException:
             self.close()
             raise
-
-    @property
-    def views(self) -> list[StoreViews]:
-        return [StoreViews(store) for store in self.stores]
 
     def positions(self) -> list[int]:
         """Each shard's position."""
@@ -151,7 +149,7 @@ class Generation:
     def close(self) -> None:
         for store in self.stores:
             store.close()
-        self.stores = []
+        self.stores, self.views = [], []
         self._lock.close()
 
 

@@ -9,21 +9,20 @@ number and copies nothing, and a page pulls only from those edges whose `since` 
 Everyone is an edge to themselves, since their registration. What is shown is judged when it is read.
 """
 
-from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from darkroom.projections import feed_rows, timelines
+from darkroom.projections.celebrities import INFINITY, LAST_CHANGE
 from darkroom.projections.feed_cache import FeedCache, FeedKey, NoFeedCache
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed, shard_of
 from darkroom.projections.shard_state import ShardState, id_key
-from darkroom.projections.tables import CELEBRITIES, FOLLOWING, MUTES, TIMELINES
+from darkroom.projections.tables import CELEBRITIES, FOLLOWING, MUTES, POSTS, TIMELINES
 from darkroom.projections.views import FeedHead, View
-
-INFINITY = (1 << 64) - 1
 
 # Built by
 
@@ -60,6 +59,7 @@ def _is_celebrity(state: ShardState, author: int, followers: int) -> bool:
     if is_one != was:
         since = INFINITY if is_one else state.position
         state.rows[CELEBRITIES].set(id_key(author), id_key(since))
+        state.rows[CELEBRITIES].set(LAST_CHANGE, id_key(state.position))
     return is_one
 
 
@@ -71,12 +71,13 @@ def forget_feed(state: ShardState, user: int) -> None:
             state.effects.feed_forgotten(user)
     if state.rows[CELEBRITIES].get(id_key(user)) is not None:
         state.rows[CELEBRITIES].delete(id_key(user))
+        state.rows[CELEBRITIES].set(LAST_CHANGE, id_key(state.position))
 
 
 # Read by
 
 
-class FeedEntry(NamedTuple):
+class FeedEntry(msgspec.Struct, frozen=True, gc=False):
     """A post of a feed; `row` is its stored row where judging it had to fetch that."""
 
     post: int
@@ -95,32 +96,19 @@ class _Edges:
         if len(muted):
             keep = ~np.isin(followees, muted)
             followees, since = followees[keep], since[keep]
-        keys = _keys_of(followees)
-        for key, row in own.rows(CELEBRITIES, keys).items():
-            index = bisect_left(keys, key)
-            since[index] = max(since[index], np.uint64(int.from_bytes(row, "big")))
         self.followees = followees
-        self.reach = np.maximum(since, np.uint64(horizon))
+        self.reach = np.maximum(np.maximum(since, own.celebrities(followees)), np.uint64(horizon))
 
-    def among(self, authors: list[int]) -> list[bool]:
-        """Which of the authors are followed."""
-        if not len(self.followees):
-            return [False] * len(authors)
-        wanted = np.array(authors, dtype=np.uint64)
-        index = np.minimum(np.searchsorted(self.followees, wanted), len(self.followees) - 1)
-        found: list[bool] = (self.followees[index] == wanted).tolist()
+    def among(self, authors: Ids) -> list[bool]:
+        """Which of the authors are followed. There is always one, oneself."""
+        index = np.minimum(np.searchsorted(self.followees, authors), len(self.followees) - 1)
+        found: list[bool] = (self.followees[index] == authors).tolist()
         return found
 
-    def reaching_above(self, low: int) -> list[tuple[int, int]]:
-        """(followee, the highest id for which rows do not answer) of those where that is above `low`."""
-        chosen = self.reach > np.uint64(low)
-        return list(zip(self.followees[chosen].tolist(), self.reach[chosen].tolist(), strict=True))
-
-
-def _keys_of(users: Ids) -> list[bytes]:
-    """`id_key` of many at once."""
-    data = users.astype(">u8").tobytes()
-    return [data[start : start + 8] for start in range(0, len(data), 8)]
+    def reaching_above(self, low: int) -> dict[int, int]:
+        """Followee → the highest id for which rows do not answer, of those where that is above `low`."""
+        chosen = np.flatnonzero(self.reach > np.uint64(low))
+        return dict(zip(self.followees[chosen].tolist(), self.reach[chosen].tolist(), strict=True))
 
 
 def _with_oneself(following: Ids, user: int) -> Ids:
@@ -181,9 +169,8 @@ class _Feed:
             pulled += [FeedEntry(post, author) for post, author in posts]
         return [entry for entry in pulled if entry.post <= high], high
 
-    def _by_shard(self, edges: list[tuple[int, int]], high: int) -> Iterator[tuple[View, list[tuple[int, int]]]]:
+    def _by_shard(self, reach: dict[int, int], high: int) -> Iterator[tuple[View, list[tuple[int, int]]]]:
         """(followee, the id below which they are pulled) of edges as `reaching_above` gives them, by shard."""
-        reach = dict(edges)
         for view, followees in self.reading.grouped(reach):
             yield view, [(followee, min(high, reach[followee]) + 1) for followee in followees]
 
@@ -194,17 +181,17 @@ class _Feed:
         """
         valid = {entry.post: entry for entry in pulled}
         shards = self.reading.shards
-        by_shard: dict[int, list[int]] = {}
+        by_shard: defaultdict[int, list[int]] = defaultdict(list)
         for word in words:
-            by_shard.setdefault((word & 0xFFFF) % shards, []).append(word >> ROUTE_BITS)
-        rows: dict[int, bytes] = {}
-        for shard, posts in by_shard.items():
-            rows |= timelines.rows(self.reading.shard(shard), posts)
-        authors = [timelines.author_of(row) for row in rows.values()]
-        for (post, row), author, followed in zip(rows.items(), authors, self.edges.among(authors), strict=True):
-            if followed:
-                valid[post] = FeedEntry(post, author, row)
-        return valid
+            by_shard[(word & 0xFFFF) % shards].append(word >> ROUTE_BITS)
+        posts: list[int] = []
+        rows: list[bytes | None] = []
+        for shard, members in by_shard.items():
+            posts += members
+            rows += self.reading.shard(shard).rows(POSTS, [id_key(post) for post in members])
+        authors = timelines.authors_of(rows)
+        candidates = zip(posts, authors.tolist(), rows, self.edges.among(authors), strict=True)
+        return valid | {post: FeedEntry(post, author, row) for post, author, row, followed in candidates if followed}
 
 
 def page(
@@ -221,16 +208,14 @@ def page(
     Exact at `reading.position` afterwards. The user must be live.
     """
     feed = _Feed(reading, user, cache or NoFeedCache())
-    wanted = limit + limit // 4 + 4  # some candidates are void; asking for a few more saves most second rounds
+    wanted = limit + limit // 10 + 1  # few candidates are void; asking for some more saves most second rounds
     found: list[FeedEntry] = []
     while below > above + 1:
         words = feed.words_below(below, wanted)
         low = max(above, (words[-1] >> ROUTE_BITS) - 1) if len(words) == wanted else above
         pulled, low = feed.pull_below(low, below, wanted)
         valid = feed.judged([word for word in words if word >> ROUTE_BITS > low], pulled)
-        found = _not_above(reading.position, found) + _not_above(
-            reading.position, [valid[post] for post in sorted(valid, reverse=True)]
-        )
+        found = _not_above(reading.position, found + [valid[post] for post in sorted(valid, reverse=True)])
         if len(found) >= limit:
             break
         below = low + 1
@@ -240,7 +225,7 @@ def page(
 def page_upwards(reading: Reading, user: int, *, above: int, below: int = ID_MASK + 1, limit: int) -> list[FeedEntry]:
     """The oldest `limit` posts of the user's home feed with above < id < below, newest first, as `page` otherwise."""
     feed = _Feed(reading, user, NoFeedCache())
-    wanted = limit + limit // 4 + 4
+    wanted = limit + limit // 10 + 1
     found: list[FeedEntry] = []
     while above < below - 1:
         words = feed.words_above(above, wanted)

@@ -53,27 +53,28 @@ def size(snapshot: Snapshot, table: str, owner: int) -> int:
     return 0 if page is None else read_header(page)[0]
 
 
-def sizes(snapshot: Snapshot, table: str, owners: Sequence[int]) -> dict[int, int]:
-    """How many entries each owner has, asked at once; owners without any are left out."""
-    found = snapshot.get_many(table, [page_key(owner, 0) for owner in owners])
-    return {_KEY.unpack(key)[0]: read_header(page)[0] for key, page in found.items()}
+def sizes(snapshot: Snapshot, tables: Sequence[str], owners: Sequence[int]) -> list[tuple[int, ...]]:
+    """How many entries each owner has in each of the tables."""
+    keys = [page_key(owner, 0) for owner in owners]
+    headers = [_headers(snapshot.get_each(table, keys)) for table in tables]
+    return list(zip(*([header >> 1 for header in column] for column in headers), strict=True))
 
 
-def counted(snapshot: Snapshot, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
-    """How many entries each owner has, and whether one of them has the key; owners without any are left out."""
-    found = {}
-    for row_key, page in snapshot.get_many(table, [page_key(owner, 0) for owner in owners]).items():
-        owner = _KEY.unpack(row_key)[0]
-        count, more = read_header(page)
-        # Most have one page, and the count had to be read from it anyway.
-        holds = find(snapshot, table, owner, key) is not None if more else _among_keys(table, row_key, page, key)
-        found[owner] = count, holds
-    return found
+def _headers(firsts: Sequence[bytes | None]) -> list[int]:
+    """The header of each owner's first page as it is stored; 0 where there is no page."""
+    word = _HEADER.unpack_from
+    return [0 if page is None else word(page)[0] for page in firsts]
 
 
-def _among_keys(table: str, row_key: bytes, page: bytes, key: int) -> bool:
-    # Whether the bytes are there at all says no for most; whether they are a key takes ten times as long.
-    return 0 <= key < KEY_MAX and key.to_bytes(8, "little") in page and key in columns_of(table, row_key, page)[0]
+def counted(snapshot: Snapshot, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
+    """How many entries each owner has, and whether one of them has the key."""
+    firsts = snapshot.get_each(table, [page_key(owner, 0) for owner in owners])
+    # Most have one page, which is read for the count anyway; where the key's bytes are not in it, the key is not.
+    trace = (key & KEY_MAX).to_bytes(8, "little")
+    return [
+        (header >> 1, (header & 1 == 1 or trace in (page or b"")) and find(snapshot, table, owner, key) is not None)
+        for owner, page, header in zip(owners, firsts, _headers(firsts), strict=True)
+    ]
 
 
 def find(snapshot: Snapshot, table: str, owner: int, key: int) -> tuple[int, ...] | None:

@@ -14,6 +14,7 @@ from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of_text
 from darkroom.projections.shard_state import ShardState, id_key
 from darkroom.projections.tables import CLAIMS, NAMES, PROFILES
+from darkroom.projections.views import View
 
 _NAME = re.compile(r"(?=.*[A-Za-z_])[A-Za-z0-9_]{1,30}")
 
@@ -117,21 +118,29 @@ def profiles(reading: Reading, users: list[int]) -> dict[int, ProfileRow]:
     """The profiles of those users who are live; `username` is empty where another claimed it first."""
     found: dict[int, ProfileRow] = {}
     for view, members in reading.grouped(users):
-        rows = view.rows(PROFILES, [id_key(user) for user in members])
-        found |= {int.from_bytes(key, "big"): _decode_profile(data) for key, data in rows.items()}
-    folded = {user: folded_name(profile.username) for user, profile in found.items()}
-    _know_holders(reading, {name for name in folded.values() if name is not None})
-    for user, name in folded.items():
-        if name is None or reading.holders.get(name) != user:
-            found[user] = msgspec.structs.replace(found[user], username="")
-    return found
+        found |= profiles_as_claimed(view, members)
+    return with_names_won(reading, found)
+
+
+def profiles_as_claimed(view: View, users: list[int]) -> dict[int, ProfileRow]:
+    """The profiles of those users who are live, asked of their shard; whose name it is, others know."""
+    found = view.rows(PROFILES, [id_key(user) for user in users])
+    return {user: _decode_profile(data) for user, data in zip(users, found, strict=True) if data is not None}
+
+
+def with_names_won(reading: Reading, found: dict[int, ProfileRow]) -> dict[int, ProfileRow]:
+    """The profiles, without the names that another claimed first."""
+    claims = {user: folded_name(profile.username) or "" for user, profile in found.items()}
+    _know_holders(reading, {name for name in claims.values() if name and name not in reading.holders})
+    losers = [user for user, name in claims.items() if reading.holders.get(name) != user]
+    return found | {user: msgspec.structs.replace(found[user], username="") for user in losers}
 
 
 def _know_holders(reading: Reading, names: set[str]) -> None:
     """Ask whose names these are, each shard once. A name that is somebody's stays theirs, so it is asked about once."""
-    keys: dict[int, list[bytes]] = {}
-    for name in names - reading.holders.keys():
-        keys.setdefault(shard_of_text(name, reading.shards), []).append(name.encode())
-    for shard, wanted in keys.items():
-        rows = reading.shard(shard).rows(NAMES, sorted(wanted))
-        reading.holders.update((key.decode(), int.from_bytes(data, "big")) for key, data in rows.items())
+    by_shard: dict[int, list[str]] = {}
+    for name in sorted(names):
+        by_shard.setdefault(shard_of_text(name, reading.shards), []).append(name)
+    for shard, wanted in by_shard.items():
+        rows = zip(wanted, reading.shard(shard).rows(NAMES, [name.encode() for name in wanted]), strict=True)
+        reading.holders.update((name, int.from_bytes(data, "big")) for name, data in rows if data is not None)

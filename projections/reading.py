@@ -4,6 +4,7 @@ A read answers at the lowest position of the shards it touched. Nothing above th
 for what is newer misses nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
@@ -101,8 +102,9 @@ class Reading:
 
     def grouped(self, users: Iterable[int]) -> Iterator[tuple[View, list[int]]]:
         """The users by shard, so that each shard is asked once."""
-        groups: dict[int, list[int]] = {}
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        shards = len(self._shards)
         for user in users:
-            groups.setdefault(shard_of(user, len(self._shards)), []).append(user)
+            groups[shard_of(user, shards)].append(user)
         for shard, members in groups.items():
             yield self.shard(shard), members

@@ -76,6 +76,9 @@ class Snapshot(Protocol):
     def get_many(self, table: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The rows that exist among `keys`."""
 
+    def get_each(self, table: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        """The value of each key, in order, or None."""
+
     def scan(
         self, table: str, start: bytes, stop: bytes, *, limit: int, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from darkroom.projections import bitmaps, feed_rows, pages
+from darkroom.projections.celebrities import KnownCelebrities
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.routing import Ids
 from darkroom.projections.shard_state import HORIZON_KEY
@@ -19,32 +20,34 @@ class StoreViews:
 
     def __init__(self, store: ShardStore) -> None:
         self.store = store
+        self._celebrities = KnownCelebrities()
 
     @contextmanager
     def view(self) -> Iterator[View]:
         with self.store.snapshot() as snapshot:
-            yield SnapshotView(snapshot)
+            yield SnapshotView(snapshot, self._celebrities)
 
     def checkpoint(self) -> Checkpoint:
         return self.store.checkpoint()
 
 
 class SnapshotView:
-    """See `View`."""
+    """See `View`. `celebrities` are what is known of them from earlier snapshots of the store."""
 
-    __slots__ = ("_snapshot",)
+    __slots__ = ("_celebrities", "_snapshot")
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, celebrities: KnownCelebrities | None = None) -> None:
         self._snapshot = snapshot
+        self._celebrities = celebrities or KnownCelebrities()
 
     @property
     def checkpoint(self) -> Checkpoint:
         return self._snapshot.checkpoint
 
-    def sizes(self, table: str, owners: Sequence[int]) -> dict[int, int]:
-        return pages.sizes(self._snapshot, table, owners)
+    def sizes(self, tables: Sequence[str], owners: Sequence[int]) -> list[tuple[int, ...]]:
+        return pages.sizes(self._snapshot, tables, owners)
 
-    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
+    def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
         return pages.counted(self._snapshot, table, owners, key)
 
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
@@ -87,11 +90,14 @@ class SnapshotView:
     def row(self, table: str, key: bytes) -> bytes | None:
         return self._snapshot.get(table, key)
 
-    def rows(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        return self._snapshot.get_many(table, keys)
+    def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._snapshot.get_each(table, keys)
 
     def live(self, users: Sequence[int]) -> list[bool]:
         return [bitmaps.contains(self._snapshot, LIVE, user) for user in users]
+
+    def celebrities(self, users: Ids) -> Ids:
+        return self._celebrities.since(self._snapshot, users)
 
     def deeds(self, user: int, *, below: int, limit: int) -> list[Deed]:
         """Read from the user's own posts, likes, comments and follows: likes and follows do not lie by time."""

@@ -44,7 +44,7 @@ PROFILES = "profiles"  # user → see `people.ProfileRow`; in the user's shard
 NAMES = "names"  # case-folded name → the first claimant; in the name's shard
 CLAIMS = "claims"  # sign-up claim → user; in the claim's shard
 KEYS = "keys"  # idempotency key → post or comment; in the author's shard
-CELEBRITIES = "celebrities"  # author → since; in every shard that decided it
+CELEBRITIES = "celebrities"  # author → since, in every shard that decided it; 0 → position of the table's last change
 FEEDS = "feeds"  # user → pages of feed rows (see `feed_rows`)
 META = "meta"  # position, identity, days
 

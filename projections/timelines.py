@@ -2,18 +2,22 @@
 
 import hashlib
 import struct
+from collections.abc import Sequence
+
+import numpy as np
 
 from darkroom.events.codec import Codec, encode
 from darkroom.events.facts import PostDeleted, PostPublished
 from darkroom.projections.activity import mentioned
 from darkroom.projections.engagement import forget_engagement
 from darkroom.projections.reading import Reading
-from darkroom.projections.routing import ID_MASK
+from darkroom.projections.routing import ID_MASK, Ids
 from darkroom.projections.shard_state import ShardState, id_key
 from darkroom.projections.tables import KEYS, POSTS, TIMELINES
 from darkroom.projections.views import View
 
 _HEADER = struct.Struct("<QQ")  # author, time_ms: what most readers want, without decoding the event
+_NOBODY = bytes(8)
 _decode = Codec().decode
 
 
@@ -73,6 +77,11 @@ def author_of(row: bytes) -> int:
     return author
 
 
+def authors_of(rows: Sequence[bytes | None]) -> Ids:
+    """`author_of` many at once; 0, which is nobody, where there is no row."""
+    return np.frombuffer(b"".join([row[:8] if row else _NOBODY for row in rows]), dtype="<u8")
+
+
 def decode_row(row: bytes) -> tuple[int, PostPublished]:
     """(time_ms, the fact) of a stored row."""
     event = _decode(row[_HEADER.size :])
@@ -83,7 +92,7 @@ def decode_row(row: bytes) -> tuple[int, PostPublished]:
 def rows(view: View, posts: list[int]) -> dict[int, bytes]:
     """The stored rows of those posts that are live and this shard's."""
     found = view.rows(POSTS, [id_key(post) for post in posts])
-    return {int.from_bytes(key, "big"): row for key, row in found.items()}
+    return {post: row for post, row in zip(posts, found, strict=True) if row is not None}
 
 
 def find_post(reading: Reading, post: int) -> bytes | None:

@@ -45,11 +45,11 @@ class View(Protocol):
     @property
     def checkpoint(self) -> Checkpoint: ...
 
-    def sizes(self, table: str, owners: Sequence[int]) -> dict[int, int]:
-        """How many entries each owner has; owners without any are left out."""
+    def sizes(self, tables: Sequence[str], owners: Sequence[int]) -> list[tuple[int, ...]]:
+        """How many entries each owner has in each of the tables, in order."""
 
-    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
-        """As `sizes`, with whether one of the owner's entries has the key."""
+    def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
+        """How many entries each owner has, in order, with whether one of them has the key."""
 
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         """The words of each (owner, key), in order, or None where there is no such entry."""
@@ -79,11 +79,14 @@ class View(Protocol):
     def row(self, table: str, key: bytes) -> bytes | None:
         """The row's value, or None."""
 
-    def rows(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The rows that exist among `keys`."""
+    def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key, in order, or None."""
 
     def live(self, users: Sequence[int]) -> list[bool]:
         """Which of the users are registered and not deleted, as far as this shard knows."""
+
+    def celebrities(self, users: Ids) -> Ids:
+        """When each of the users stopped being a celebrity here: 0 for one who never was, INFINITY for one who is."""
 
     def deeds(self, user: int, *, below: int, limit: int) -> list[Deed]:
         """At most `limit` deeds of the user below the position, newest first; candidates, as its shard knows them."""

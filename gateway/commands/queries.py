@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from darkroom.gateway.commands.console import CommandFailed, answer, answer_json, arguments_or_stdin, tell_lag
 from darkroom.gateway.composition import Darkroom
 from darkroom.gateway.settings import Settings
@@ -82,7 +84,7 @@ def counters_user(arguments: argparse.Namespace, settings: Settings) -> int:
         user = _user(reading, asked)
         shard = reading.of(user)
         counters = engagement.user_counters(shard, user)
-        return {"id": str(user), "position": shard.checkpoint.position, **counters._asdict()}
+        return {"id": str(user), "position": shard.checkpoint.position, **msgspec.structs.asdict(counters)}
 
     return _answer_each(arguments, settings, arguments.users, of_user)
 
@@ -94,7 +96,7 @@ def counters_post(arguments: argparse.Namespace, settings: Settings) -> int:
         post, author = _post(reading, asked)
         shard = reading.of(author)
         counters = engagement.post_counters(shard, post)
-        return {"id": str(post), "position": shard.checkpoint.position, **counters._asdict()}
+        return {"id": str(post), "position": shard.checkpoint.position, **msgspec.structs.asdict(counters)}
 
     return _answer_each(arguments, settings, arguments.posts, of_post)
 

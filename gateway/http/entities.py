@@ -35,6 +35,7 @@ DESCRIBED_MAX, SAID_MAX = 4096, 4
 """Accounts that are kept encoded, and in how many forms an entry: making them took most of a page."""
 
 NO_COUNTERS = UserCounters(0, 0, 0)
+_NUMBER, _WORD = Raw(b"\0d"), Raw(b"\0b")  # places in a template; JSON has no zero bytes
 NOBODY = ProfileRow("", "Deleted", 0)
 
 
@@ -92,11 +93,8 @@ def name_of(user: int, profile: ProfileRow) -> str:
 def account(user: int, gathered: Gathered) -> Json:
     """A live user; a placeholder for one who is not."""
     profile = gathered.profiles.get(user, NOBODY)
-    return _account(user, profile, gathered.origin, gathered.user_counters.get(user, NO_COUNTERS))
-
-
-def _account(user: int, profile: ProfileRow, origin: str, counters: UserCounters) -> Json:
-    return _described(user, _shown_name(user, profile), profile, origin) | {
+    counters = gathered.user_counters.get(user, NO_COUNTERS)
+    return _described(user, _shown_name(user, profile), profile, gathered.origin) | {
         "followers_count": counters.followers,
         "following_count": counters.following,
         "statuses_count": counters.posts,
@@ -109,7 +107,7 @@ def _shown_name(user: int, profile: ProfileRow) -> str:
 
 @lru_cache(DESCRIBED_MAX)
 def _described(user: int, name: str, profile: ProfileRow, origin: str) -> Json:
-    """What of an account changes only with the profile; not to be changed."""
+    """What of an account changes only with the profile, with places for its counters; not to be changed."""
     avatar = _rendition(origin, profile.avatar, "thumbnail") if profile.avatar else f"{origin}/web/avatar.svg"
     return {
         "id": str(user),
@@ -128,9 +126,9 @@ def _described(user: int, name: str, profile: ProfileRow, origin: str) -> Json:
         "avatar_static": avatar,
         "header": avatar,
         "header_static": avatar,
-        "followers_count": 0,
-        "following_count": 0,
-        "statuses_count": 0,
+        "followers_count": _NUMBER,
+        "following_count": _NUMBER,
+        "statuses_count": _NUMBER,
         "last_status_at": None,
         "emojis": [],
         "fields": [],
@@ -147,27 +145,33 @@ def own_account(user: int, gathered: Gathered) -> Json:
 
 def status(entry: Entry, gathered: Gathered) -> Raw:
     """A post or a comment: a comment is a status that replies. What does not change was encoded before."""
-    profile = gathered.profiles.get(entry.user, NOBODY)
-    names = tuple(
-        (name_of(user, found), user) for user in entry.mentions if (found := gathered.profiles.get(user)) is not None
-    )
-    to_whom = (_shown_name(entry.user, profile), names, gathered.origin)
-    said = entry.said.get(to_whom)
+    profiles = gathered.profiles
+    profile = profiles.get(entry.user, NOBODY)
+    names = tuple([(name_of(user, profiles[user]), user) for user in entry.mentions if user in profiles])
+    by_whom = (profile, names, gathered.origin)
+    said = entry.said.get(by_whom)
     if said is None:
         if len(entry.said) >= SAID_MAX:
             entry.said.clear()
-        said = entry.said[to_whom] = msgspec.json.encode(_said(entry, *to_whom))[:-1]
-    likes, comments = gathered.post_counters.get(entry.id) or (0, gathered.replies.get(entry.id, 0))
-    favourited = b"true" if entry.id in gathered.favourited else b"false"
-    counters = gathered.user_counters.get(entry.user, NO_COUNTERS)
-    by_whom = _encoded_account(entry.user, profile, gathered.origin, counters)
-    changing = b',"replies_count":%d,"favourites_count":%d,"favourited":%b,"account":%b}'
-    return Raw(said + changing % (comments, likes, favourited, by_whom))
+        said = entry.said[by_whom] = _template(entry, *by_whom)
+    of_entry = gathered.post_counters.get(entry.id) or PostCounters(0, gathered.replies.get(entry.id, 0))
+    of_user = gathered.user_counters.get(entry.user, NO_COUNTERS)
+    liked = b"true" if entry.id in gathered.favourited else b"false"
+    counted = (of_entry.comments, of_entry.likes, liked, of_user.followers, of_user.following, of_user.posts)
+    return Raw(said % counted)
 
 
-@lru_cache(DESCRIBED_MAX)
-def _encoded_account(user: int, profile: ProfileRow, origin: str, counters: UserCounters) -> bytes:
-    return msgspec.json.encode(_account(user, profile, origin, counters))
+def _template(entry: Entry, profile: ProfileRow, mentioned: tuple[tuple[str, int], ...], origin: str) -> bytes:
+    """The status, encoded, with places for what changes: replies, likes, whether it is liked, the writer's counters."""
+    name = _shown_name(entry.user, profile)
+    changing = {
+        "replies_count": _NUMBER,
+        "favourites_count": _NUMBER,
+        "favourited": _WORD,
+        "account": _described(entry.user, name, profile, origin),
+    }
+    encoded = msgspec.json.encode(_said(entry, name, mentioned, origin) | changing)
+    return encoded.replace(b"%", b"%%").replace(b"\0", b"%")
 
 
 def _said(entry: Entry, acct: str, mentioned: tuple[tuple[str, int], ...], origin: str) -> Json:

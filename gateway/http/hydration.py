@@ -20,7 +20,7 @@ Page = Sequence[tuple[int, Raw | Json]]
 """What is shown, each with its id, which says what it is older and newer than."""
 
 ENTRIES_KEPT = 8192
-"""Posts that were shown lately, decoded, some 4 KB each with what is rendered of them."""
+"""Posts that were shown lately, decoded, some 5 KB each with what is rendered of them."""
 
 
 @lru_cache(ENTRIES_KEPT)
@@ -38,29 +38,37 @@ def entry_of_comment(comment: int, row: CommentRow) -> Entry:
 
 def posts(reading: Reading, wanted: Sequence[tuple[int, int, bytes | None]]) -> list[Entry]:
     """Entries of (post, author, row where it is at hand), in their order, those left out that are gone."""
-    rows = {post: row for post, _, row in wanted if row is not None}
-    missing = {post: author for post, author, row in wanted if row is None}
+    fetched = _rows(reading, [(post, author) for post, author, row in wanted if row is None])
+    rows = ((post, row or fetched.get(post)) for post, _, row in wanted)
+    return [entry_of_post(post, row) for post, row in rows if row is not None]
+
+
+def _rows(reading: Reading, wanted: list[tuple[int, int]]) -> dict[int, bytes]:
+    """The rows of (post, author)."""
     by_author: dict[int, list[int]] = {}
-    for post, author in missing.items():
+    for post, author in wanted:
         by_author.setdefault(author, []).append(post)
+    rows: dict[int, bytes] = {}
     for view, authors in reading.grouped(by_author):
         rows |= timelines.rows(view, [post for author in authors for post in by_author[author]])
-    return [entry_of_post(post, rows[post]) for post, _, _ in wanted if post in rows]
+    return rows
 
 
 def gather(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> Gathered:
     """All that is shown with the entries."""
     gathered = Gathered(origin)
-    writers = {entry.user for entry in entries if entry.user}
-    named = {user for entry in entries for user in entry.mentions}
-    gathered.profiles = people.profiles(reading, sorted(writers | named))
-    by_author: dict[int, list[int]] = {writer: [] for writer in writers}
+    posts_by: dict[int, list[int]] = {entry.user: [] for entry in entries if entry.user}
     for entry in entries:
         if entry.is_post:
-            by_author[entry.user].append(entry.id)
-    for view, authors in reading.grouped(by_author):
-        gathered.user_counters |= engagement.counters_of_users(view, authors)
-        _gather_engagement(view, gathered, viewer, [post for author in authors for post in by_author[author]])
+            posts_by[entry.user].append(entry.id)
+    for view, writers in reading.grouped(posts_by):
+        gathered.profiles |= people.profiles_as_claimed(view, writers)
+        gathered.user_counters |= engagement.counters_of_users(view, writers)
+        _gather_engagement(view, gathered, viewer, [post for writer in writers for post in posts_by[writer]])
+    named = {user for entry in entries for user in entry.mentions if user not in posts_by}
+    for view, members in reading.grouped(named):
+        gathered.profiles |= people.profiles_as_claimed(view, members)
+    gathered.profiles = people.with_names_won(reading, gathered.profiles)
     return gathered
 
 

@@ -67,6 +67,11 @@ class LmdbSnapshot:
         get, database = self._transaction.get, self._databases[table]  # getmulti takes up to twice as long
         return {key: value for key in keys if (value := get(key, None, database)) is not None}
 
+    def get_each(self, table: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        self._check_deadline()
+        get, database = self._transaction.get, self._databases[table]
+        return [get(key, None, database) for key in keys]
+
     def scan(
         self, table: str, start: bytes, stop: bytes, *, limit: int, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:

@@ -27,6 +27,9 @@ class MemorySnapshot:
         rows = self._tables[table]
         return {key: rows[key] for key in keys if key in rows}
 
+    def get_each(self, table: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        return [*map(self._tables[table].get, keys)]
+
     def scan(
         self, table: str, start: bytes, stop: bytes, *, limit: int, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:

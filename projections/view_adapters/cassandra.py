@@ -14,12 +14,13 @@ import numpy as np
 from darkroom.projections.bitmaps import row_holds, row_key
 from darkroom.projections.cassandra_requests import Request, Row
 from darkroom.projections.cassandra_session import CassandraSession
+from darkroom.projections.celebrities import since_of
 from darkroom.projections.feed_rows import read_head
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids
-from darkroom.projections.shard_state import DAY_MS, HORIZON_KEY
+from darkroom.projections.shard_state import DAY_MS, HORIZON_KEY, id_key
 from darkroom.projections.store import Checkpoint
-from darkroom.projections.tables import FOLLOWING, LIVE, META, MUTES, WORDS
+from darkroom.projections.tables import CELEBRITIES, FOLLOWING, LIVE, META, MUTES, WORDS
 from darkroom.projections.view_adapters.cassandra_among import among
 from darkroom.projections.view_adapters.cassandra_publisher import wall_clock_ms
 from darkroom.projections.view_adapters.cassandra_queries import Order, Queries
@@ -103,20 +104,24 @@ class CassandraView:
 
     # Packed tables.
 
-    def sizes(self, table: str, owners: Sequence[int]) -> dict[int, int]:
-        places = {entry_place(table, owner): owner for owner in owners}
-        ordered = sorted(places)
+    def sizes(self, tables: Sequence[str], owners: Sequence[int]) -> list[tuple[int, ...]]:
         requests: list[Request] = [
-            (self._queries.sizes, (self._shard, table, *_distinct_columns(ordered[start : start + OWNERS_MAX])))
-            for start in range(0, len(ordered), OWNERS_MAX)
+            (self._queries.sizes, (self._shard, table, *_distinct_columns(group)))
+            for table in tables
+            for group in _few_at_a_time(sorted({entry_place(table, owner) for owner in owners}))
         ]
-        rows = (row for found in self._session.execute_all(requests) for row in found)
-        return {places[slot, owner]: size for slot, owner, size in rows if size and (slot, owner) in places}
+        found = {
+            (asked[1], slot, owner): size
+            for (_, asked), rows in zip(requests, self._session.execute_all(requests), strict=True)
+            for slot, owner, size in rows
+        }
+        return [tuple(found.get((table, *entry_place(table, owner)), 0) for table in tables) for owner in owners]
 
-    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
-        sizes = self.sizes(table, owners)
-        found = self.find(table, [(owner, key) for owner in sizes])
-        return {owner: (size, entry is not None) for (owner, size), entry in zip(sizes.items(), found, strict=True)}
+    def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
+        sizes = self.sizes((table,), owners)
+        asked = [(owner, key) for owner, (size,) in zip(owners, sizes, strict=True) if size]
+        holders = {owner for (owner, _), found in zip(asked, self.find(table, asked), strict=True) if found is not None}
+        return [(size, owner in holders) for owner, (size,) in zip(owners, sizes, strict=True)]
 
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         bits, query = bucket_bits(table), self._queries.find[_words(table)]
@@ -214,19 +219,24 @@ class CassandraView:
     # Rows.
 
     def row(self, table: str, key: bytes) -> bytes | None:
-        return self.rows(table, [key]).get(key)
+        return self.rows(table, [key])[0]
 
-    def rows(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         requests = (self._rows_request(table, slots, part) for slots, part in _by_slot(table, keys))
-        return dict(row for found in self._session.execute_all(requests) for row in found)
+        found: dict[bytes, bytes] = dict(row for rows in self._session.execute_all(requests) for row in rows)
+        return [found.get(key) for key in keys]
 
     def _rows_request(self, table: str, slots: list[int], keys: Sequence[bytes]) -> Request:
         return self._queries.rows, (self._shard, table, slots, keys)
 
     def live(self, users: Sequence[int]) -> list[bool]:
         keys = [row_key(user) for user in users]
-        rows = self.rows(LIVE, sorted({key for key in keys if key is not None}))
-        return [key is not None and row_holds(rows.get(key), user) for user, key in zip(users, keys, strict=True)]
+        wanted = sorted({key for key in keys if key is not None})
+        rows = dict(zip(wanted, self.rows(LIVE, wanted), strict=True))
+        return [key is not None and row_holds(rows[key], user) for user, key in zip(users, keys, strict=True)]
+
+    def celebrities(self, users: Ids) -> Ids:
+        return since_of(self.rows(CELEBRITIES, [id_key(user) for user in users.tolist()]))
 
     def deeds(self, user: int, *, below: int, limit: int) -> list[Deed]:
         return [Deed(*entry) for entry in self._entries(DEEDS, user, "DESC", 0, below, limit)]
@@ -245,7 +255,7 @@ class CassandraView:
         )
         self._columns[FOLLOWING, user] = _as_columns(FOLLOWING, following)
         self._columns[MUTES, user] = _as_columns(MUTES, mutes)
-        self._horizon = _horizon(dict(horizon))
+        self._horizon = _horizon(horizon[0][1] if horizon else None)
         return read_head(head[0][0]) if head else FeedHead()
 
     def sealed_below(self, user: int, word: int) -> Iterator[bytes]:
@@ -279,7 +289,7 @@ class CassandraView:
 
     def expired(self) -> int:
         if self._horizon is None:
-            self._horizon = _horizon(self.rows(META, [HORIZON_KEY]))
+            self._horizon = _horizon(self.row(META, HORIZON_KEY))
         return max(self._horizon, self._views.feed_rows_gone())
 
 
@@ -287,8 +297,8 @@ def _words(table: str) -> int:
     return WORDS.get(table, 3)
 
 
-def _horizon(rows: dict[bytes, bytes]) -> int:
-    return int.from_bytes(rows.get(HORIZON_KEY, b""), "big")
+def _horizon(row: bytes | None) -> int:
+    return int.from_bytes(row or b"", "big")
 
 
 def _as_columns(table: str, rows: Sequence[Row]) -> Ids:
@@ -308,8 +318,12 @@ def _by_owner_or_key(entries: Sequence[tuple[int, int]]) -> Iterator[list[tuple[
     for owner, key in wanted:
         groups.setdefault(("owner", owner) if keys_of[owner] > 1 else ("key", key), []).append((owner, key))
     for group in groups.values():
-        for start in range(0, len(group), OWNERS_MAX):
-            yield group[start : start + OWNERS_MAX]
+        yield from _few_at_a_time(group)
+
+
+def _few_at_a_time(pairs: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    for start in range(0, len(pairs), OWNERS_MAX):
+        yield pairs[start : start + OWNERS_MAX]
 
 
 def _by_slot(table: str, keys: Sequence[bytes]) -> Iterator[tuple[list[int], list[bytes]]]:

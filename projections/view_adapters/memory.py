@@ -13,13 +13,14 @@ import numpy as np
 from sortedcontainers import SortedDict
 
 from darkroom.projections.bitmaps import row_holds, row_key
+from darkroom.projections.celebrities import since_of
 from darkroom.projections.effects import Change, Effects, ViewsLost
 from darkroom.projections.feed_rows import newest_id, read_head
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.routing import Ids
-from darkroom.projections.shard_state import HORIZON_KEY
+from darkroom.projections.shard_state import HORIZON_KEY, id_key
 from darkroom.projections.store import Checkpoint
-from darkroom.projections.tables import LIVE, META, WORDS
+from darkroom.projections.tables import CELEBRITIES, LIVE, META, WORDS
 from darkroom.projections.views import Deed, Entry, FeedHead, View
 
 HEADS, SIZES, DEEDS, PAGES = "feed heads", "sizes", "deeds", "feed pages"
@@ -109,13 +110,14 @@ class MemoryView:
         self._rows = rows
         self.checkpoint = checkpoint
 
-    def sizes(self, table: str, owners: Sequence[int]) -> dict[int, int]:
-        sums = {owner: sum(size for _, size in self._rows.between(SIZES + table, owner)) for owner in owners}
-        return {owner: entries for owner, entries in sums.items() if entries}
+    def sizes(self, tables: Sequence[str], owners: Sequence[int]) -> list[tuple[int, ...]]:
+        return [tuple(self._size(table, owner) for table in tables) for owner in owners]
 
-    def counted(self, table: str, owners: Sequence[int], key: int) -> dict[int, tuple[int, bool]]:
-        sizes = self.sizes(table, owners).items()
-        return {owner: (size, self._rows.get(table, owner, key) is not None) for owner, size in sizes}
+    def _size(self, table: str, owner: int) -> int:
+        return sum(size for _, size in self._rows.between(SIZES + table, owner))
+
+    def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
+        return [(self._size(table, owner), self._rows.get(table, owner, key) is not None) for owner in owners]
 
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         return [self._rows.get(table, owner, key) for owner, key in entries]
@@ -160,14 +162,15 @@ class MemoryView:
         value: bytes | None = self._rows.get(table, 0, key)
         return value
 
-    def rows(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        found = {key: self._rows.get(table, 0, key) for key in keys}
-        return {key: value for key, value in found.items() if value is not None}
+    def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self._rows.get(table, 0, key) for key in keys]
 
     def live(self, users: Sequence[int]) -> list[bool]:
         keys = [row_key(user) for user in users]
-        rows = self.rows(LIVE, [key for key in keys if key is not None])
-        return [key is not None and row_holds(rows.get(key), user) for user, key in zip(users, keys, strict=True)]
+        return [key is not None and row_holds(self.row(LIVE, key), user) for user, key in zip(users, keys, strict=True)]
+
+    def celebrities(self, users: Ids) -> Ids:
+        return since_of(self.rows(CELEBRITIES, [id_key(user) for user in users.tolist()]))
 
     def deeds(self, user: int, *, below: int, limit: int) -> list[Deed]:
         return [deed for _, deed in islice(self._rows.between(DEEDS, user, -1, below, reverse=True), limit)]

@@ -126,6 +126,15 @@ def test_get_many_finds_those_that_exist_in_whatever_order_they_are_asked_for(st
         assert snapshot.get_many(COMMENTS, [key(1)]) == {}
 
 
+def test_get_each_gives_a_value_for_every_key_in_the_order_that_they_are_asked_for(store: ShardStore) -> None:
+    put(store, {POSTS: rows(1, 3, 5)})
+    with store.snapshot() as snapshot:
+        found = snapshot.get_each(POSTS, [key(5), key(2), key(1), key(1)])
+        assert found == [b"row 5", None, b"row 1", b"row 1"]
+        assert snapshot.get_each(POSTS, []) == []
+        assert snapshot.get_each(COMMENTS, [key(1)]) == [None]
+
+
 @pytest.mark.parametrize("reverse", [False, True], ids=["ascending", "descending"])
 def test_scans_go_from_start_to_before_stop_either_way(store: ShardStore, reverse: bool) -> None:
     there = [1, 3, 4, 6, 7]
@@ -262,6 +271,7 @@ def test_an_lmdb_store_that_does_not_say_whose_it_is_is_refused(folder: Path, da
 READS: dict[str, Callable[[Snapshot], object]] = {
     "get": lambda snapshot: snapshot.get(POSTS, key(1)),
     "get_many": lambda snapshot: snapshot.get_many(POSTS, [key(1)]),
+    "get_each": lambda snapshot: snapshot.get_each(POSTS, [key(1)]),
     "scan": lambda snapshot: snapshot.scan(POSTS, key(0), key(9), limit=1),
 }
 
@@ -350,6 +360,7 @@ class StoresAgree(RuleBasedStateMachine):
         memory, lmdb = self.snapshots[index % len(self.snapshots)]
         assert lmdb.get(table, keys[0]) == memory.get(table, keys[0])
         assert lmdb.get_many(table, keys) == memory.get_many(table, keys)
+        assert lmdb.get_each(table, keys) == memory.get_each(table, keys)
         scans = [one.scan(table, keys[0], keys[1], limit=limit, reverse=reverse) for one in (memory, lmdb)]
         assert scans[0] == scans[1]
 
