@@ -34,7 +34,7 @@ def deliver(state: ShardState, author: int) -> None:
     """
     recipients = state.recipients.get(author)
     if recipients is None:
-        recipients = state.recipients[author] = _recipients(state, author)
+        recipients = state.recipients.keep(author, _recipients(state, author))
     if len(recipients):
         state.feeds.deliver(routed(state.position, author), recipients)
 

@@ -15,6 +15,7 @@ from darkroom.projections.bitmaps import Bitmap
 from darkroom.projections.effects import BucketSizes, Effects
 from darkroom.projections.feed_rows import FeedRows
 from darkroom.projections.packed import PackedTable
+from darkroom.projections.recipients import Recipients
 from darkroom.projections.routing import Ids, routes, serving, shard_of_text
 from darkroom.projections.rows import RowTable
 from darkroom.projections.store import Changes, Checkpoint, Snapshot
@@ -84,8 +85,7 @@ class ShardState:
         self._days: Days | None = None
         self._days_changed = False
         self._next_day_ms = 0
-        self.recipients: dict[int, Ids] = {}
-        """Author → whose feeds get the author's posts, as `home_feed` has decided since the audience last changed."""
+        self.recipients = Recipients()
         self._bucket_sizes = BucketSizes()
         self.effects: Effects | None = None
         if publishes:
@@ -186,7 +186,7 @@ class ShardState:
         return audience
 
     def audience_changed(self, author: int) -> None:
-        self.recipients.pop(author, None)
+        self.recipients.forget(author)
 
     @property
     def full(self) -> bool:
@@ -213,7 +213,7 @@ class ShardState:
 
     def committed(self) -> None:
         """The changes are stored: keep what is worth keeping."""
-        self.recipients.clear()
+        self.recipients.trim()
         if self.full:
             for table in self.packed.values():
                 table.forget()

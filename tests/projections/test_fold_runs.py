@@ -1,12 +1,11 @@
 """Follows that come in a run are folded together, and nothing that is stored tells of it."""
 
 import random
-from itertools import cycle
 
 import pytest
+from fold_stored import stored
 from histories import HUGE_IDS, History, seeded_history
 
-from darkroom.actors.shard import Shard
 from darkroom.events.facts import (
     Event,
     PostPublished,
@@ -21,14 +20,9 @@ from darkroom.events.facts import (
 from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.projections import fold, pages
 from darkroom.projections.shard_state import FoldSettings
-from darkroom.projections.store import Identity
-from darkroom.projections.stores.memory import MemoryShardStore
-from darkroom.projections.tables import TABLES
 
 NEVER = 1 << 30
-ALL = 1 << 30
-
-Rows = dict[str, list[tuple[bytes, bytes]]]
+SETTINGS = FoldSettings(celebrity_threshold=4)
 
 
 @pytest.fixture(autouse=True)
@@ -66,21 +60,6 @@ def _change(source: random.Random, one: int, other: int) -> Event:
             return UserUnfollowed(follower=one, followee=other)
 
 
-def stored(history: History, shards: int, batches: list[int]) -> list[Rows]:
-    """Everything that each shard holds at the end, folded in batches of these sizes in turn."""
-    log = MemoryEventLog()
-    log.append([event for _, event in history], [time_ms for time_ms, _ in history])
-    found = []
-    for number in range(shards):
-        store = MemoryShardStore(Identity(1, 1, number, shards))
-        shard, sizes = Shard(log, store, FoldSettings(celebrity_threshold=4)), cycle(batches)
-        while shard.step(next(sizes)):
-            pass
-        with store.snapshot() as snapshot:
-            found.append({name: snapshot.scan(name, b"", b"\xff" * 40, limit=ALL) for name in TABLES})
-    return found
-
-
 @pytest.mark.parametrize("shards", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(8))
 def test_a_run_of_follows_stores_what_its_follows_store_one_by_one(
@@ -88,10 +67,10 @@ def test_a_run_of_follows_stores_what_its_follows_store_one_by_one(
 ) -> None:
     history, batches = history_with_runs(seed), [[1000], [50, 7, 200], [64], [3]][seed % 4]
     monkeypatch.setattr(fold, "RUN_MIN", NEVER)
-    one_by_one = stored(history, shards, batches)
+    one_by_one = stored(history, shards, batches, SETTINGS)
     for run_min in (1, 20):
         monkeypatch.setattr(fold, "RUN_MIN", run_min)
-        assert stored(history, shards, batches) == one_by_one
+        assert stored(history, shards, batches, SETTINGS) == one_by_one
 
 
 def test_a_run_is_so_many_follows_one_after_another() -> None:
@@ -99,7 +78,7 @@ def test_a_run_is_so_many_follows_one_after_another() -> None:
     follow, other = UserFollowed(follower=1, followee=2), UserUnfollowed(follower=1, followee=2)
     least = fold.RUN_MIN
     log.append([*[follow] * (least - 1), other, *[follow] * least, other, other])
-    records = log.read(0, ALL)
+    records = log.read(0, 1_000)
     found = [(together, len(run)) for together, run in fold.runs(records)]
     assert found == [(False, least - 1), (False, 1), (True, least), (False, 2)]
     assert [record for _, run in fold.runs(records) for record in run] == records

@@ -1,0 +1,45 @@
+"""Whose feeds get an author's posts, as decided since the author's audience last changed.
+
+Deciding again decides alike, so this holds from batch to batch and may be forgotten at any moment: most of what a post
+costs a shard beside its rows was gathering the same audience again.
+"""
+
+from darkroom.projections.routing import Ids
+
+IDS_KEPT_MAX = 4_000_000  # of 8 bytes each
+AUTHOR_IDS = 30
+"""An author's objects weigh as much as so many ids."""
+
+
+class Recipients:
+    """By author, within a limit that `trim` keeps."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Ids] = {}
+        self._kept = 0
+
+    def get(self, author: int) -> Ids | None:
+        """What was kept; None where it has to be decided."""
+        return self._known.get(author)
+
+    def keep(self, author: int, recipients: Ids) -> Ids:
+        """What was decided, from now on."""
+        self._known[author] = recipients
+        self._kept += len(recipients) + AUTHOR_IDS
+        return recipients
+
+    def forget(self, author: int) -> None:
+        """The author's audience has changed."""
+        recipients = self._known.pop(author, None)
+        if recipients is not None:
+            self._kept -= len(recipients) + AUTHOR_IDS
+
+    def clear(self) -> None:
+        """By what was decided has changed."""
+        self._known.clear()
+        self._kept = 0
+
+    def trim(self) -> None:
+        """Begin anew where more is kept than may be."""
+        if self._kept > IDS_KEPT_MAX:
+            self.clear()
