@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.machine import machine
 from benchmarks.measure import Row, line
 from benchmarks.page import summary, write_page
-from benchmarks.peer_environments import HERE, Peers
+from benchmarks.peer_environments import HERE, PeerMissing, Peers
 from benchmarks.results import FOLDER, Results, Section, markdown, write
 from benchmarks.run import Bench, module, names, title, told
 
@@ -77,6 +77,9 @@ def _measure(section: Section, bench: Bench) -> None:
             else:
                 section.curves.append(one)
                 print(f"{one.name}: {len(one.x)} points", flush=True)
+    except PeerMissing as missing:
+        section.left_out = str(missing)
+        print(f"{section.name}: left out, for {missing}", flush=True)
     except Exception as error:
         section.failed = f"{type(error).__name__}: {error}"
         print(f"{section.name}: {section.failed}", file=sys.stderr, flush=True)

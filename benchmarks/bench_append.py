@@ -27,11 +27,14 @@ TITLE = "Durable append"
 ROUNDS = {1: 1_000, 100: 300, 1_000: 50}
 WRITERS = 16
 CHECKED = 2_000
+AHEAD_MIB = 32
+"""More than anybody appends here: at most some 300,000 events of 40 bytes."""
 FILE, SQLITE, UMADB, EVENTSOURCING = "write + fdatasync", "sqlite3", "UmaDB", "eventsourcing"
 UNTAGGED = "UmaDB, no tags"
+GROWN = "the same into a file of zeros"
 GROUPED, FSYNC = "fsyncs/s x mean group", "one fsync"
 PEERS = {UMADB: "append_umadb", EVENTSOURCING: "append_eventsourcing"}
-AIMS = [Aim(0.5, FILE), Aim(3, UMADB), Aim(4, EVENTSOURCING)]
+AIMS = [Aim(0.5, FILE), Aim(3, UMADB), Aim(3, UNTAGGED), Aim(4, EVENTSOURCING)]
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -49,14 +52,17 @@ def _groups(bench: Bench, group: int, rounds: int) -> Row:
         log = LmdbEventLog(folder / "log")
         stack.callback(log.close)
         file, sqlite = FileLog(folder / "file"), SqliteLog(folder / "sqlite")
-        stack.callback(file.close)
-        stack.callback(sqlite.close)
+        ahead = FileLog(folder / "ahead", ahead_mib=AHEAD_MIB)
+        floors = (file, ahead, sqlite)
+        for one in floors:
+            stack.callback(one.close)
         peers, missing = start_peers(bench, stack, folder)
-        _check(log, [file.append, sqlite.append], [file.bodies, sqlite.bodies], list(peers.values()), group)
+        _check(log, [one.append for one in floors], [one.bodies for one in floors], list(peers.values()), group)
         events, bodies = likes(group), [encode(event).hex() for event in likes(group)]
         contenders: dict[str, Measurement] = {
             OURS: lambda: rate(rounds * group, lambda: _append(log.append, events, rounds)),
             FILE: lambda: rate(rounds * group, lambda: _append(file.append, events, rounds)),
+            GROWN: lambda: rate(rounds * group, lambda: _append(ahead.append, events, rounds)),
             SQLITE: lambda: rate(rounds * group, lambda: _append(sqlite.append, events, rounds)),
         }
         for name, peer in peers.items():
@@ -136,18 +142,26 @@ def _writers(bench: Bench, each: int) -> Iterator[Row]:
             TOGETHER[how](log, each)
             return syncs * WRITERS * each / (log._environment.env.info()["last_txnid"] - before)
 
-        def theirs(name: str) -> float:
-            told = peers[name].ask("append_together", body=encode(likes(1)[0]).hex(), writers=WRITERS, each=each)
+        def theirs(name: str, peer: PeerProcess, **options: bool) -> float:
+            body = encode(likes(1)[0]).hex()
+            told = peer.ask("append_together", body=body, writers=WRITERS, each=each, **options)
             waits[name].append(told["p99_ms"])
             return WRITERS * each / float(told["seconds"])
 
-        contenders: dict[str, Measurement] = {name: partial(theirs, name) for name in peers}
+        contenders: dict[str, Measurement] = {name: partial(theirs, name, peer) for name, peer in peers.items()}
+        if UMADB in peers:
+            contenders[UNTAGGED] = partial(theirs, UNTAGGED, peers[UMADB], tagged=False)
+        beside = list(contenders)
         for how in TOGETHER:
             contenders |= {how: partial(ours, how), f"{GROUPED}, {how}": partial(floor, how)}
         values = turns(contenders, bench.repeats)
-        assert len(log.read(0, log.head() + 1)) == log.head(), "every acknowledged event is there"
+        one = bench.repeats * WRITERS * each
+        stored = {name: peer.ask("saved_together") for name, peer in peers.items()}
+        stored[OURS] = len(log.read(0, log.head() + 1))
+        wanted = {EVENTSOURCING: one, UMADB: 2 * one, OURS: 2 * len(TOGETHER) * one}
+        assert stored == {name: wanted[name] for name in stored}, f"{stored} are stored"
     for how in TOGETHER:
-        yield from _rows_of(how, values, waits, list(peers), missing)
+        yield from _rows_of(how, values, waits, beside, missing)
 
 
 def _rows_of(
@@ -162,9 +176,9 @@ def _rows_of(
         name=how,
         unit="commands/s",
         values={OURS: values[how], GROUPED: values[f"{GROUPED}, {how}"]} | {name: values[name] for name in peers},
-        aims=[Aim(2, UMADB)],
+        aims=[Aim(2, UMADB), Aim(2, UNTAGGED)],
         missing=missing,
-        checked="every acknowledged event was read again",
+        checked="as many events were read again from each contender as it had acknowledged",
     )
     yield Row(
         name=f"{how}, p99",

@@ -20,13 +20,14 @@ from benchmarks.developed import developed
 from benchmarks.floor_fold import apply, as_call
 from benchmarks.floor_log import FileLog
 from benchmarks.floor_sql import SqlWorld
-from benchmarks.measure import OURS, Aim, Measurement, Row, percentile, turns
+from benchmarks.measure import OURS, Aim, Measurement, Row, collector_off, percentile, turns
 from benchmarks.peer_environments import PeerMissing, PeerProcess
 from benchmarks.peers.plain_world import PlainWorld
 from benchmarks.peers.protocol import digests, write_blocks
+from benchmarks.reads import Pages
 from benchmarks.run import Bench
 from darkroom.actors.shard import Shard
-from darkroom.events.facts import PostLiked, UserRegistered
+from darkroom.events.facts import Event, PostPublished, UserFollowed, UserRegistered, UserUnfollowed, personal
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.projections.store import Identity
 from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
@@ -117,6 +118,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         unit="ms",
         values={OURS: trial.waited_ms},
         aims=[Aim(10, None, "at most")],
+        checked="each lone write is a post, and is then the first that a follower reads",
     )
 
 
@@ -128,6 +130,7 @@ class _Trial:
         self._groups = [self._events[start : start + GROUP] for start in range(0, len(self._events), GROUP)]
         self._folder, self._tries = folder, count(1)
         self._lone_writes = bench.size(300, 30)
+        self._follow = follow_of(self._events)
         self._held: dict[str, dict[str, str]] = {}
         self.waited_ms: list[float] = []
         write_blocks(str(folder / "calls"), (msgspec.msgpack.encode(as_call(event)) for event in self._events))
@@ -140,37 +143,40 @@ class _Trial:
     def ours(self) -> float:
         served = Served(self._new_folder())
         try:
-            began = time.perf_counter()
-            for group in self._groups:
-                served.log.append(group)
-            served.wait(len(self._events))
-            taken = time.perf_counter() - began
+            with collector_off():
+                began = time.perf_counter()
+                for group in self._groups:
+                    served.log.append(group)
+                served.wait(len(self._events))
+                taken = time.perf_counter() - began
             users = [at for at, event in enumerate(self._events, 1) if isinstance(event, UserRegistered)]
             self._held[OURS] = digests(developed(served.stores, users))
-            self.waited_ms.append(lone_write_ms(served, len(self._events), self._lone_writes))
+            self.waited_ms.append(lone_write_ms(served, *self._follow, self._lone_writes))
         finally:
             served.close()
         return len(self._events) / taken
 
     def floor(self) -> float:
         log, world, position = FileLog(self._new_folder() / "log"), PlainWorld(), 1
-        began = time.perf_counter()
-        for group in self._groups:
-            log.append(group)
-            apply(world, position, group)
-            position += len(group)
-        taken = time.perf_counter() - began
+        with collector_off():
+            began = time.perf_counter()
+            for group in self._groups:
+                log.append(group)
+                apply(world, position, group)
+                position += len(group)
+            taken = time.perf_counter() - began
         self._held[FLOOR] = digests(world.tables())
         log.close()
         return len(self._events) / taken
 
     def sql(self) -> float:
         world, position = SqlWorld(self._new_folder() / "world.sqlite"), 1
-        began = time.perf_counter()
-        for group in self._groups:
-            world.append(position, group, [0] * len(group))
-            position += len(group)
-        taken = time.perf_counter() - began
+        with collector_off():
+            began = time.perf_counter()
+            for group in self._groups:
+                world.append(position, group, [0] * len(group))
+                position += len(group)
+            taken = time.perf_counter() - began
         self._held[SQL] = digests(world.tables())
         world.close()
         return len(self._events) / taken
@@ -187,12 +193,26 @@ class _Trial:
             assert tables == {table: wanted[table] for table in tables}, f"{name} holds something else than the floor"
 
 
-def lone_write_ms(served: Served, post: int, times: int) -> float:
-    """The median of single writes, each when nothing else is to be done."""
-    taken = []
-    for number in range(times):
+def follow_of(events: list[Event]) -> tuple[int, int]:
+    """(follower, followee) of somebody who follows in the end."""
+    standing = dict[tuple[int, int], None]()
+    for event in events:
+        match event:
+            case UserFollowed(follower=follower, followee=followee):
+                standing[follower, followee] = None
+            case UserUnfollowed(follower=follower, followee=followee):
+                standing.pop((follower, followee), None)
+    return next(reversed(standing))
+
+
+def lone_write_ms(served: Served, follower: int, followee: int, times: int) -> float:
+    """The median of single posts, each when nothing else is to be done, from append until a follower has read it."""
+    pages, taken = Pages(served.stores), []
+    for _ in range(times):
         began = time.perf_counter()
-        [position] = served.log.append([PostLiked(user=1 + number, post=post, author=1)])
+        [position] = served.log.append([PostPublished(author=followee, caption=personal("dusk"))])
         served.wait(position)
+        newest = pages.entries(follower)[0].post
         taken.append(1e3 * (time.perf_counter() - began))
+        assert newest == position, f"user {follower} does not see the post by {followee}"
     return percentile(taken, 50)

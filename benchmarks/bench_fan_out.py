@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.crew import Crew
 from benchmarks.fan_out_contenders import FLOORS, FloorContender, ShardContender, delivery_count
 from benchmarks.fan_out_peers import BY_POST, RedisPeers
+from benchmarks.fan_out_peers import GROUPED as REDIS_GROUPED
 from benchmarks.measure import OURS, Aim, Measurement, Row, turns
 from benchmarks.run import Bench
 from benchmarks.worlds import Graph, GraphMissing, append_all, follows, posts, real, registrations, simulated_mix
@@ -129,11 +130,14 @@ class _World:
 
     def _filled(self) -> str:
         rows = self._deliveries(self.first, self.filling)
-        return f"{self.name}: {self.graph.users:,} users, {len(self.graph.followers):,} follows, {rows:,} rows before."
+        return (
+            f"{self.name}: {self.graph.users:,} users, {len(self.graph.followers):,} follows, {rows:,} deliveries"
+            f" before, of which Darkroom keeps the newest {FoldSettings().feed_rows:,} of each feed and the floors all."
+        )
 
     def _aims(self, batch: int, values: dict[str, list[float]]) -> list[Aim]:
         best = max((PACKED, KEYED), key=lambda name: float(np.median(values[name])))
-        aims = [Aim(0.6, best), Aim(2, SQLITE), Aim(10, BY_POST)]
+        aims = [Aim(0.6, best), Aim(2, SQLITE), Aim(10, BY_POST), Aim(10, REDIS_GROUPED)]
         aims = [aim for aim in aims if aim.of in values or self._with_peers(batch)]
         if self.processes == 2 and self.name.startswith("ego") and batch == self.batches[-1]:
             aims.append(Aim(1_000_000))

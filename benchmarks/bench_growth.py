@@ -46,6 +46,7 @@ def rows(bench: Bench) -> Iterator[Row | Curve]:
         ("per second", [name for name in measured if name.endswith("/s")]),
         ("microseconds", [name for name in measured if name.endswith("us")]),
         ("MB", [name for name in measured if name.endswith("MB")]),
+        ("bytes", [name for name in measured if name.endswith("bytes an event")]),
     ):
         series = {name: measured[name] for name in names}
         notes = [f"Feed rows in the end: {'; '.join(rows_told)}."]
@@ -95,6 +96,8 @@ class _World:
             stored = sum(crew.call("bytes_stored"))
         finally:
             crew.close()
+        events = self.first + len(self.authors)
+        found |= {"log, bytes an event": self.log_bytes / events, "shards, bytes an event": stored / events}
         return found | self._reads() | {"log, MB": self.log_bytes / 1e6, "shards, MB": stored / 1e6}
 
     def _reads(self) -> dict[str, float]:

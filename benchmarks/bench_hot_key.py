@@ -42,7 +42,8 @@ def rows(bench: Bench) -> Iterator[Row]:
                 return _ours(folder / str(next(tries)), log, len(before), len(events), batch, users, bodies)
 
             def floor() -> float:
-                return len(events) / seconds(lambda: decode_and_apply(bodies))
+                world = decode_and_apply(bodies[: len(before)])
+                return likes / seconds(lambda: decode_and_apply(bodies, after=len(before), world=world))
 
             contenders: dict[str, Measurement] = {OURS: ours, FLOOR: floor}
             yield Row(

@@ -24,7 +24,7 @@ from darkroom.events.log_adapters.lmdb import LmdbEventLog
 TITLE = "Reading over HTTP"
 BARE, SQL = "bare ASGI", "SQL joins"
 CONNECTIONS = (1, 16)
-SIGNED_IN = 200
+SIGNED_IN = 2_000
 P50_AIM, P99_AIM = {1: 2.0, 16: 4.0}, {1: 3.0, 16: 5.0}
 
 
@@ -46,7 +46,6 @@ class _World:
 
     def __init__(self, bench: Bench, folder: Path) -> None:
         self.folder = folder
-        self.rounds = bench.size(5, 1)
         events = mixed(bench)
         users = [at for at, event in enumerate(events, 1) if isinstance(event, UserRegistered)]
         posts = [(at, event.author) for at, event in enumerate(events, 1) if isinstance(event, PostPublished)]
@@ -55,7 +54,7 @@ class _World:
         self._fill_sql()
         self.tokens = tokens_of(self.directory, users, SIGNED_IN)
         (folder / "sql").write_bytes(pickle.dumps((folder / "world.sqlite", self.tokens)))
-        self.requests = requests_of(list(self.tokens), posts, bench.size(2_000, 200))
+        self.requests = requests_of(list(self.tokens), posts, bench.size(10_000, 200))
 
     def _fill_sql(self) -> None:
         log, world = LmdbEventLog(self.directory.log, create=False), SqlWorld(self.folder / "world.sqlite", feeds=False)
@@ -82,7 +81,7 @@ def _rows(bench: Bench, world: _World, ports: dict[str, int], connections: int) 
     p99s: dict[str, list[float]] = {name: [] for name in ports}
 
     def measure(name: str) -> float:
-        found = load(ports[name], world.requests * world.rounds, connections)
+        found = load(ports[name], world.requests, connections)
         p50s[name].append(1e3 * percentile(found.waited_s, 50))
         p99s[name].append(1e3 * percentile(found.waited_s, 99))
         return len(found.waited_s) / found.seconds

@@ -83,17 +83,18 @@ def _row(name: str, world: _World, processes: list[Process]) -> Row:
     ours = [one for one in processes if not one.is_rays]
     parts = {kind: sum(one.pss[kind] for one in ours) for kind in KINDS}
     parts |= {MAPPED: sum(one.rss for one in ours), RAYS: sum(one.total() for one in processes if one.is_rays)}
+    told = ", ".join(f"{part} {size / MIB:,.0f}" for part, size in parts.items() if size)
     total = sum(one.total() for one in ours)
     graph = world.graph
     return Row(
         name=name,
         unit="MiB",
-        values={OURS: [total / MIB]} | {part: [size / MIB] for part, size in parts.items() if size},
+        values={OURS: [total / MIB]},
         aims=[Aim(LIMIT_MIB, None, "at most")],
         checked="the first pages of 20 people are the newest posts of those whom they follow",
         notes=[
             f"{graph.users:,} people, {len(graph.followers):,} follows, {len(world.authors):,} posts;"
             f" {len(world.requests):,} requests as in reading over HTTP, by {SIGNED_IN:,} people.",
-            f"{name}, by process:\n\n{table(processes)}",
+            f"{name}, in MiB: {told}. By process:\n\n{table(processes)}",
         ],
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from benchmarks.measure import collector_off
 from benchmarks.peers.plain_world import PlainWorld
 from darkroom.events.codec import Codec, encode
 from darkroom.events.facts import (
@@ -33,12 +34,13 @@ def apply(world: PlainWorld, first: int, events: Iterable[Event]) -> None:
         APPLY[type(event)](world, position, event)
 
 
-def decode_and_apply(bodies: list[bytes]) -> PlainWorld:
-    """The world of a whole log."""
-    world, decode, methods = PlainWorld(), Codec().decode, APPLY
-    for position, body in enumerate(bodies, 1):
-        event = decode(body)
-        methods[type(event)](world, position, event)
+def decode_and_apply(bodies: list[bytes], *, after: int = 0, world: PlainWorld | None = None) -> PlainWorld:
+    """The world of a whole log, or of what comes `after` so many events that it holds already."""
+    world, decode, methods = world or PlainWorld(), Codec().decode, APPLY
+    with collector_off():
+        for position, body in enumerate(bodies[after:], after + 1):
+            event = decode(body)
+            methods[type(event)](world, position, event)
     return world
 
 

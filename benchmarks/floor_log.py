@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,26 +10,35 @@ from pathlib import Path
 from darkroom.events.codec import encode
 from darkroom.events.facts import Event
 
+ZEROS = bytes(1 << 20)
+_FRAME = struct.Struct("<II")  # length, checksum
+
 
 class FileLog:
-    """Length, checksum and body of each event, one write and one fdatasync a group."""
+    """Length, checksum and body of each event, one write and one fdatasync a group.
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND)
+    The file may be filled with zeros ahead, so that a sync has no new blocks to note. Whoever does so cannot tell a log
+    that was cut off from one that ends there.
+    """
+
+    def __init__(self, path: Path, *, ahead_mib: int = 0) -> None:
+        self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+        self._end = 0
+        for _ in range(ahead_mib):
+            os.write(self._descriptor, ZEROS)
+        os.fsync(self._descriptor)
 
     def append(self, events: Sequence[Event]) -> None:
-        parts = []
-        for event in events:
-            body = encode(event)
-            parts += [len(body).to_bytes(4, "little"), zlib.crc32(body).to_bytes(4, "little"), body]
-        data = b"".join(parts)
-        written = os.write(self._descriptor, data)
+        crc32, pack = zlib.crc32, _FRAME.pack
+        data = b"".join([pack(len(body), crc32(body)) + body for body in map(encode, events)])
+        written = os.pwrite(self._descriptor, data, self._end)
         assert written == len(data), "a short write"
         os.fdatasync(self._descriptor)
+        self._end += written
 
     def bodies(self) -> list[bytes]:
         """Everything stored, in order."""
-        data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        data = os.pread(self._descriptor, self._end, 0)
         found, start = [], 0
         while start < len(data):
             stop = start + 8 + int.from_bytes(data[start : start + 4], "little")

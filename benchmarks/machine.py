@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -21,12 +22,14 @@ class Machine(msgspec.Struct, frozen=True):
     python: str
     load_average: tuple[float, float, float]
     fsyncs_per_s: float
+    commit: str = ""
 
     def line(self) -> str:
         load = ", ".join(f"{value:.2f}" for value in self.load_average)
         return (
             f"{self.date}, {self.cores} cores ({self.processor}), {self.memory_gib:.0f} GiB, {self.system}, "
             f"Python {self.python}, load {load}, {self.fsyncs_per_s:,.0f} fsyncs/s"
+            + (f", commit {self.commit}" if self.commit else "")
         )
 
 
@@ -43,7 +46,17 @@ def machine() -> Machine:
         python=platform.python_version(),
         load_average=os.getloadavg(),
         fsyncs_per_s=fsyncs,
+        commit=_commit(),
     )
+
+
+def _commit() -> str:
+    """What was measured, with a plus where something in the tree differs from it; nothing where there is no Git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _processor() -> str:
@@ -55,7 +68,7 @@ def _processor() -> str:
 
 def fsyncs_per_s(folder: Path, seconds: float = 0.5) -> float:
     """How many small durable writes the disk takes a second."""
-    descriptor = os.open(folder / "fsyncs", os.O_CREAT | os.O_WRONLY)
+    descriptor = os.open(folder / "fsyncs", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     try:
         count, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds:

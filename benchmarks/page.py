@@ -6,7 +6,6 @@ The plots are drawn by pygal in the peers' environment, so that nobody who runs 
 import subprocess
 from pathlib import Path
 
-from benchmarks.measure import OURS
 from benchmarks.peer_environments import HERE, Peers
 from benchmarks.results import Results, markdown, read
 
@@ -60,5 +59,6 @@ def summary(results: Results) -> str:
             for aim in row.aims:
                 reached = {True: "reached", False: "MISSED", None: "not measured"}[row.reached(aim)]
                 found = row.median() if aim.of is None else row.ratio(aim.of) if aim.of in row.values else float("nan")
-                lines.append(f"{reached:12} {found:12,.4g} {aim.sense} {aim.bound:g} x {aim.of or OURS}: {row.name}")
+                wanted = f"{aim.bound:,g} {row.unit}" if aim.of is None else f"{aim.bound:g} x {aim.of}"
+                lines.append(f"{reached:12} {found:12,.4g} {aim.sense} {wanted}: {row.name}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "results"
 
 
 class Section(msgspec.Struct, kw_only=True):
-    """What one row module told; `failed` says why it told no more."""
+    """What one row module told; `failed` says why it told no more, `left_out` why it cannot be run here."""
 
     name: str
     title: str
@@ -19,6 +19,7 @@ class Section(msgspec.Struct, kw_only=True):
     curves: list[Curve] = []
     seconds: float = 0.0
     failed: str | None = None
+    left_out: str | None = None
 
 
 class Results(msgspec.Struct, kw_only=True):
@@ -66,6 +67,8 @@ def _section(section: Section) -> list[str]:
     parts += [f"Checked: {text}.\n" for text in dict.fromkeys(row.checked for row in section.rows if row.checked)]
     parts += [f"{note}\n" for note in dict.fromkeys(note for one in told for note in one.notes)]
     parts += [f"Left out: {peer}, for {reason}.\n" for peer, reason in missing.items()]
+    if section.left_out:
+        parts.append(f"Left out: {section.left_out}.\n")
     if section.failed:
         parts.append(f"**Not finished: {section.failed}**\n")
     return parts

@@ -70,10 +70,15 @@ class Log:
             raise RuntimeError("a writer failed")
         return {"seconds": taken, "p99_ms": 1e3 * sorted(waited)[len(waited) * 99 // 100]}
 
+    def saved_together(self) -> int:
+        """How many events of `append_together` are stored: all but the creations of the aggregates."""
+        saved = self.application.recorder.select_notifications(1, 1_000_000)
+        return sum(1 for stored in saved if not stored.topic.endswith("Created"))
+
     def bodies(self) -> list[str]:
         return [stored.state.hex() for stored in self.recorder.select_notifications(1, 1_000_000)]
 
 
 if __name__ == "__main__":
     log = Log()
-    answer({name: getattr(log, name) for name in ("open", "append", "append_together", "bodies")})
+    answer({name: getattr(log, name) for name in ("open", "append", "append_together", "saved_together", "bodies")})

@@ -49,9 +49,9 @@ class Log:
             self.client.append([umadb.Event("PostLiked", body, tags) for body, tags in events])
         return time.perf_counter() - began
 
-    def append_together(self, body: str, writers: int, each: int) -> dict[str, float]:
+    def append_together(self, body: str, writers: int, each: int, tagged: bool = True) -> dict[str, float]:
         """Each writer has a client of its own."""
-        data = bytes.fromhex(body)
+        data, tags = bytes.fromhex(body), ["post:1"] if tagged else []
         clients = [umadb.Client(self.url) for _ in range(writers)]
         waited: list[float] = []
         barrier = threading.Barrier(writers + 1)
@@ -61,7 +61,7 @@ class Log:
             barrier.wait()
             for _ in range(each):
                 began = time.perf_counter()
-                client.append([umadb.Event("PostLiked", data, ["post:1"])])
+                client.append([umadb.Event("PostLiked", data, tags)])
                 mine.append(time.perf_counter() - began)
             waited.extend(mine)
 
@@ -75,6 +75,10 @@ class Log:
         taken = time.perf_counter() - began
         return {"seconds": taken, "p99_ms": 1e3 * sorted(waited)[len(waited) * 99 // 100]}
 
+    def saved_together(self) -> int:
+        """How many events are stored; for a log that holds those of `append_together` alone."""
+        return sum(1 for _ in self.client.read())
+
     def bodies(self) -> list[str]:
         return [bytes(found.event.data).hex() for found in self.client.read()]
 
@@ -87,6 +91,6 @@ class Log:
 if __name__ == "__main__":
     log = Log()
     try:
-        answer({name: getattr(log, name) for name in ("open", "append", "append_together", "bodies")})
+        answer({name: getattr(log, name) for name in ("open", "append", "append_together", "saved_together", "bodies")})
     finally:
         log.close()
