@@ -77,18 +77,21 @@ class FeedRows:
         """The loop that fan-out lives in: a few operations a feed, all heads read at once."""
         feeds, starts, stops, data = self._by_feed()
         keys = _head_keys(feeds)
-        heads = self.source.get_many(FEEDS, keys)
-        full, rows_max, add = _HEADER.size + 8 * HEAD_ROWS_MAX, self.rows_max, changes.append
-        for user, key, start, stop in zip(feeds.tolist(), keys, starts, stops, strict=True):
-            head = heads.get(key, _EMPTY)
-            total = int.from_bytes(head[8:16], "little") + (stop - start >> 3)
+        heads = self.source.get_each(FEEDS, keys)
+        full, rows_max, add = 8 * HEAD_ROWS_MAX, self.rows_max, changes.append
+        expires = any(horizon for _, horizon in self._expired)
+        for user, key, stored, start, stop in zip(feeds.tolist(), keys, heads, starts, stops, strict=True):
             if user in self._forgotten:
                 continue
-            if len(head) + stop - start < full and total <= rows_max:
-                # Nothing is sealed or dropped: the usual case.
-                add((key, b"".join((head[:8], total.to_bytes(8, "little"), head[16:], data[start:stop]))))
-            else:
-                changes += self._with_sealing(user, head, data[start:stop])
+            head = stored or _EMPTY
+            total = int.from_bytes(head[8:16], "little") + (stop - start >> 3)
+            rows = head[16:] + data[start:stop]
+            if len(rows) >= full or total > rows_max:
+                if total > rows_max or expires:
+                    changes += self._with_dropping(user, head, data[start:stop])
+                    continue
+                rows = _seal(user, rows, changes)
+            add((key, b"".join((head[:8], total.to_bytes(8, "little"), rows))))
 
     def _by_feed(self) -> tuple[Ids, list[int], list[int], bytes]:
         """The feeds that get rows, ascending, where the rows of each start and stop, and all rows' bytes."""
@@ -107,7 +110,7 @@ class FeedRows:
         at = np.arange(self.pending) + np.repeat(begins[places] - (np.cumsum(counts) - counts), counts)
         return audiences[at], np.repeat(np.array(self._words, dtype="<u8"), counts)
 
-    def _with_sealing(self, user: int, head: bytes, data: bytes) -> list[Row]:
+    def _with_dropping(self, user: int, head: bytes, data: bytes) -> list[Row]:
         """Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over the limit."""
         horizon, total = _HEADER.unpack_from(head)
         rows = head[_HEADER.size :]
@@ -157,6 +160,15 @@ class FeedRows:
             return sealed.pop(oldest), rows
         over = 8 * (total - self.rows_max)
         return rows[:over], rows[over:]
+
+
+def _seal(user: int, rows: bytes, changes: list[Row]) -> bytes:
+    """Seal pages off a head's rows until it is no longer full, where nothing has to be dropped; the rows left."""
+    sealed, full = 8 * SEALED_ROWS, 8 * HEAD_ROWS_MAX
+    while len(rows) >= full:
+        changes.append((page_key(user, int.from_bytes(rows[:8], "little")), rows[:sealed]))
+        rows = rows[sealed:]
+    return rows
 
 
 def _sorted(feeds: Ids, words: Ids) -> tuple[Ids, Ids]:
