@@ -24,6 +24,8 @@ BATCH_BYTES_MAX = 1_000_000
 PAUSE_S = 0.1
 
 _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+# Our time is in the value. Kafka's own would be the appender's, whose record is refused if its clock is an hour ahead.
+_ANY_CLOCK = {"message.timestamp.type": "LogAppendTime"}
 _REFUSING = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -138,7 +140,8 @@ class Topic:
     def _create(self) -> None:
         brokers = self._asked("name its brokers", lambda timeout_s: self._admin.list_topics(timeout=timeout_s).brokers)
         replicas = min(REPLICAS, len(brokers))
-        wanted = _FOR_EVER | {"unclean.leader.election.enable": "false", "min.insync.replicas": str(min(2, replicas))}
+        wanted = _FOR_EVER | _ANY_CLOCK | {"unclean.leader.election.enable": "false"}
+        wanted["min.insync.replicas"] = str(min(2, replicas))
         if replicas == 1:
             wanted["flush.messages"] = "1"  # nobody else has it, so it must be on the disk
         topic = NewTopic(self._address.topic, 1, replicas, config=wanted)
@@ -162,7 +165,7 @@ class Topic:
         return self._asked("tell the topic's settings", ask)
 
     def _refuse_settings(self, found: Mapping[str, str], replicas: int) -> None:
-        for name, wanted in (_FOR_EVER | _durable(replicas)).items():
+        for name, wanted in (_FOR_EVER | _ANY_CLOCK | _durable(replicas)).items():
             if found.get(name, wanted) != wanted and not _is_more(name, found[name], wanted):
                 raise self._refused(f"has {name}={found[name]}, {_WHY[name]}. Set it to {wanted}")
         takes = int(found.get("max.message.bytes", "0"))
@@ -222,6 +225,7 @@ _WHY = {
     "cleanup.policy": "under which records are removed",
     "retention.ms": "after which records are removed",
     "retention.bytes": "above which records are removed",
+    "message.timestamp.type": "so it may refuse what an appender sends whose clock is wrong",
     "flush.messages": "so, with one replica, what it acknowledges may not be on its disk",
     "min.insync.replicas": "so a single disk may hold what it acknowledges",
     "unclean.leader.election.enable": "so what it acknowledged may be dropped",

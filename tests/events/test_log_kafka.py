@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicCollection
@@ -21,6 +22,7 @@ from darkroom.events.codec import UnknownEventType, encode
 from darkroom.events.facts import Event, PostLiked, Recorded, UserDeleted
 from darkroom.events.lmdb_environments import EnvironmentUnusable
 from darkroom.events.log import DamagedRecord, LogError, LogUnreachable
+from darkroom.events.log_adapters import kafka_appender
 from darkroom.events.log_adapters.kafka import KafkaAddress, KafkaEventLog, TopicRefused
 from darkroom.events.log_adapters.kafka_mirror import Notes
 from darkroom.events.log_adapters.kafka_records import messages_of, new_name
@@ -113,6 +115,7 @@ def test_the_topic_is_made_to_keep_every_record_for_ever(
         "cleanup.policy": "delete",
         "retention.ms": "-1",
         "retention.bytes": "-1",
+        "message.timestamp.type": "LogAppendTime",
         "unclean.leader.election.enable": "false",
         "flush.messages": "1",
     }
@@ -135,6 +138,7 @@ def test_a_topic_that_is_not_there_is_refused_and_not_made(
         ({"cleanup.policy": "compact,delete"}, "cleanup.policy="),
         ({"retention.ms": "604800000"}, "retention.ms=604800000, after which records are removed. Set it to -1"),
         ({"retention.bytes": "1000000000"}, "retention.bytes=1000000000, above which"),
+        ({"message.timestamp.type": "CreateTime"}, "whose clock is wrong. Set it to LogAppendTime"),
         ({"flush.messages": "9223372036854775807"}, "may not be on its disk. Set it to 1"),
         ({"max.message.bytes": "1000"}, "max.message.bytes=1000. Set it to 1000000 or more"),
     ],
@@ -462,6 +466,38 @@ def test_groups_of_two_appenders_that_mix_are_each_told_their_own_positions(
             found[record.event.user].append(record.position)
         after = records[-1].position
     assert found == {which: list(positions) for which, positions in given.items()}
+
+
+def clock_off_by(hours: int) -> type[Producer]:
+    """The producer of a machine whose clock is wrong: it stamps its messages with that clock."""
+
+    class WrongClock(Producer):
+        def produce_batch(self, topic: str, messages: list[dict[str, Any]], *_: Any, **__: Any) -> int:
+            wrong_ms = int((time.time() + 3600 * hours) * 1000)
+            for message in messages:
+                told = message.get("callback")
+                self.produce(topic, message["value"], message["key"], 0, told, timestamp=wrong_ms)
+            return len(messages)
+
+    return WrongClock
+
+
+@pytest.mark.parametrize("hours", [-48, -2, 2, 48])
+def test_an_appender_whose_clock_is_hours_off_is_acknowledged(
+    opened: Callable[..., KafkaEventLog], address: KafkaAddress, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    make(address, settings={f"message.timestamp.{way}.max.ms": "3600000" for way in ("after", "before")})
+    right = opened()
+    assert list(right.append(gone(2))) == [1, 2]
+    monkeypatch.setattr(kafka_appender, "Producer", clock_off_by(hours))
+    wrong = opened("another")
+    assert list(wrong.append(gone(3, first=3), [1, 2, 3])) == [3, 4, 5]
+    assert list(right.append(gone(1, first=6))) == [6]
+    assert wrong.wait(6, DEADLINE_S)
+    for log in (right, wrong):
+        records = read_all(log)
+        assert [record.position for record in records] == [1, 2, 3, 4, 5, 6]
+        assert [record.time_ms for record in records[2:5]] == [1, 2, 3], "Kafka's time was taken for the record's"
 
 
 def test_a_closed_log_appends_nothing(opened: Callable[..., KafkaEventLog]) -> None:

@@ -31,7 +31,8 @@ def dropped_topic(where: Address, *, deadline_s: float = 10.0) -> Iterator[Kafka
 def make(address: KafkaAddress, *, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
     """The topic, as somebody else might have made it."""
     admin = AdminClient({"bootstrap.servers": address.servers, "log_level": 0})
-    config = {"flush.messages": "1", "retention.ms": "-1"} | dict(settings or {})
+    fit = {"flush.messages": "1", "retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
+    config = fit | dict(settings or {})
     topic = NewTopic(address.topic, partitions, 1, config=config)
     admin.create_topics([topic])[address.topic].result(TIMEOUT_S)
 
