@@ -26,14 +26,42 @@ class DirectoryBusy(Exception):
         self.holder = holder
 
 
-class DataDirectory:
-    """Paths within one directory. With `create` it is made if need be; DirectoryUnusable otherwise."""
+class DirectoryPaths:
+    """Paths within one directory, which need not be there."""
 
-    def __init__(self, path: Path, *, create: bool, state: Path | None = None, keeps_log: bool = True) -> None:
+    def __init__(self, path: Path, *, state: Path | None = None, keeps_log: bool = True) -> None:
         """`state` is where generations lie, if elsewhere; without `keeps_log` what lies in `log` is a copy."""
         self.path = path.absolute()
         self._state = self.path if state is None else state.absolute()
         self._keeps_log = keeps_log
+
+    @property
+    def log(self) -> Path:
+        return (self.path if self._keeps_log else self._state) / "log"
+
+    @property
+    def originals(self) -> Path:
+        return self.path / "originals"
+
+    @property
+    def renditions(self) -> Path:
+        return self.path / "renditions"
+
+    @property
+    def generations(self) -> Path:
+        return self._state / "generations"
+
+    @property
+    def requests(self) -> Path:
+        """What operators ask of the process that works here (see `darkroom.actors.supervisor`)."""
+        return self.path / "requests"
+
+
+class DataDirectory(DirectoryPaths):
+    """A directory that is there. With `create` it is made if need be; DirectoryUnusable otherwise."""
+
+    def __init__(self, path: Path, *, create: bool, state: Path | None = None, keeps_log: bool = True) -> None:
+        super().__init__(path, state=state, keeps_log=keeps_log)
         marker = self.path / "darkroom.json"
         try:
             if create:
@@ -80,27 +108,6 @@ class DataDirectory:
         """An empty log in a lost one's place would pass for it, and give its positions, which are ids, to others."""
         if self._keeps_log and not (self.log / "data.mdb").exists() and (not create or self.generations.exists()):
             raise DirectoryUnusable(f"{self.path} has no log; restore it")
-
-    @property
-    def log(self) -> Path:
-        return (self.path if self._keeps_log else self._state) / "log"
-
-    @property
-    def originals(self) -> Path:
-        return self.path / "originals"
-
-    @property
-    def renditions(self) -> Path:
-        return self.path / "renditions"
-
-    @property
-    def generations(self) -> Path:
-        return self._state / "generations"
-
-    @property
-    def requests(self) -> Path:
-        """What operators ask of the process that works here (see `darkroom.actors.supervisor`)."""
-        return self.path / "requests"
 
 
 class WorkLock:

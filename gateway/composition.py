@@ -9,14 +9,14 @@ from darkroom.actors.runtime import Runtime
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
 from darkroom.actors.worker import faults_of
-from darkroom.events.data_directory import DataDirectory
+from darkroom.events.data_directory import DataDirectory, DirectoryPaths
 from darkroom.events.log import EventLog
 from darkroom.events.originals_adapters.folder import FolderOriginals
 from darkroom.gateway.commands.console import notice
 from darkroom.gateway.credentials import Credentials, CredentialStore
 from darkroom.gateway.credentials_sqlite import SqliteCredentialStore
 from darkroom.gateway.grant_cache import GrantCache
-from darkroom.gateway.log_identity import LogIdentity, identity_of
+from darkroom.gateway.log_identity import LogIdentity, foreseen_identity, identity_of, named
 from darkroom.gateway.media import MediaLibrary
 from darkroom.gateway.ownership import OtherLog, check_directory, check_keyspace, check_owner, claim, noted_log
 from darkroom.gateway.published_generations import (
@@ -70,8 +70,10 @@ class Darkroom:
             if not create:
                 data_directory(settings, create=False)
             self.servers = _checked_servers(settings, tell, stack)
+            may_make = _may_make_log(settings, directory_paths(settings), self.servers, tell, create=create)
             self.directory = data_directory(settings, create=create)
-            self.log = _own_log(settings, self.directory, self.servers, tell, create=create)
+            wait_s = settings.service_wait_s
+            self.log = open_log(settings, self.directory.log, create=may_make, tell=tell, wait_s=wait_s)
             stack.callback(self.log.close)
             identity = _identity(settings, self.directory, self.servers, self.log, tell)
             if identity is not None:
@@ -154,6 +156,11 @@ def make_runtime(name: str, settings: Settings) -> Runtime:
     return RayRuntime(settings.ray_address, here=here)
 
 
+def directory_paths(settings: Settings) -> DirectoryPaths:
+    """What lies where in the directory that the settings name, whether or not it is there."""
+    return DirectoryPaths(settings.data, state=settings.state, keeps_log=settings.kafka is None)
+
+
 def data_directory(settings: Settings, *, create: bool) -> DataDirectory:
     """The directory that the settings name. DirectoryUnusable."""
     return DataDirectory(settings.data, create=create, state=settings.state, keeps_log=settings.kafka is None)
@@ -170,10 +177,13 @@ def _checked_servers(settings: Settings, tell: Callable[[str], None], stack: Exi
     return servers
 
 
-def _own_log(
-    settings: Settings, directory: DataDirectory, servers: Servers, tell: Callable[[str], None], *, create: bool
-) -> EventLog:
-    """The log; a new one only where the keyspace is nobody's yet."""
+def _may_make_log(
+    settings: Settings, directory: DirectoryPaths, servers: Servers, tell: Callable[[str], None], *, create: bool
+) -> bool:
+    """Whether a log may be made where there is none: only where the keyspace is nobody's yet.
+
+    Whatever can be refused is refused here: before the directory, the topic and the keyspace are made.
+    """
     check_directory(settings, directory)
     check_keyspace(servers, directory.generations)
     noted = noted_log(servers)
@@ -183,7 +193,10 @@ def _own_log(
             " log yet. Name that log, or another keyspace"
         )
     create = create and noted is None
-    return open_log(settings, directory.log, create=create, tell=tell, wait_s=settings.service_wait_s)
+    foreseen = foreseen_identity(settings, directory.log, create=create, tell=tell) if is_remote(settings) else None
+    if foreseen is not None:
+        check_owner(servers, directory.generations, foreseen)
+    return create
 
 
 def _identity(
@@ -194,6 +207,7 @@ def _identity(
         return None
     identity = identity_of(settings, directory.log, log)
     check_owner(servers, directory.generations, identity)
+    identity = named(identity, directory.log)
     servers.make_keyspace(tell)
     claim(servers, directory.generations, identity, tell)
     return identity

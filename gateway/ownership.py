@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom.events.data_directory import DataDirectory
+from darkroom.events.data_directory import DirectoryPaths
 from darkroom.gateway.log_identity import LogIdentity
 from darkroom.gateway.servers import Servers
 from darkroom.gateway.settings import Settings
@@ -54,7 +54,7 @@ def noted_log(servers: Servers) -> LogIdentity | None:
     return LogIdentity(*rows[0]) if rows else None
 
 
-def check_directory(settings: Settings, directory: DataDirectory) -> None:
+def check_directory(settings: Settings, directory: DirectoryPaths) -> None:
     """Whether what lies on this node can be of a log, or of views, that are elsewhere. OtherLog."""
     if settings.kafka is not None and (directory.log / "data.mdb").exists():
         raise OtherLog(f"data: {directory.path} has a log of its own, and kafka names another. Name another directory")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom.events.facts import Event
 from darkroom.events.log import EventLog, LogUnreachable
 from darkroom.gateway.settings import Settings, SettingsError
 from darkroom.projections.waiting import waited_for
@@ -94,6 +95,25 @@ def open_log(settings: Settings, path: Path, *, create: bool, tell: Tell, wait_s
     from darkroom.events.log_adapters.kafka import KafkaEventLog
 
     return waited_for(lambda: KafkaEventLog(address, path, create=create), LogUnreachable, wait_s=wait_s, tell=tell)
+
+
+def foreseen_topic(
+    settings: Settings, *, create: bool, tell: Tell, wait_s: float
+) -> tuple[str, tuple[int, Event] | None] | None:
+    """The id of Kafka's topic, and its first record's time and event; None where it is still to be made.
+
+    TopicRefused where `open_log` would refuse it, but nothing is written. It is waited for as there.
+    """
+    address = kafka_address(settings)
+    assert address is not None
+    from darkroom.events.log_adapters.kafka_records import record_of
+    from darkroom.events.log_adapters.kafka_topic import Topic
+
+    found = waited_for(lambda: Topic(address).foresee(create=create), LogUnreachable, wait_s=wait_s, tell=tell)
+    if found is None:
+        return None
+    identity, body = found
+    return identity, None if body is None else record_of(body)
 
 
 def check_cache(settings: Settings, tell: Tell) -> None:

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from darkroom.events.codec import Codec
+from darkroom.events.facts import Event
 from darkroom.events.log import DamagedRecord
 
 MARK = b"\xd4\x01"
@@ -45,6 +47,11 @@ def messages_of(encoded: Sequence[tuple[int, bytes]], name: bytes, serial: int) 
         for number, (time_ms, data) in enumerate(encoded, serial)
     ]
     return [{"key": key, "value": MARK + crc32(body, crc32(key)).to_bytes(4, "little") + body} for key, body in keyed]
+
+
+def record_of(body: bytes) -> tuple[int, Event]:
+    """The time and the event of a body. UndecodableEvent."""
+    return _TIME.unpack_from(body)[0], Codec().decode(body[_TIME.size :])
 
 
 def body_of(position: int, key: bytes | None, value: bytes | None) -> bytes:

@@ -58,11 +58,30 @@ class Topic:
         self._admin = AdminClient(address.settings(self._said))
         self._partition = TopicPartition(address.topic, 0)
 
+    def foresee(self, *, create: bool) -> tuple[str, bytes | None] | None:
+        """The topic's id and its first record's time and event; None where it is not there and `create` may make it.
+
+        TopicRefused for what the first `examine` would refuse; nothing is written, here or there.
+        """
+        if create and self._look() is None:
+            self._create(only_asked=True)
+            return None
+        identity, reach = self._sound(None, create=False)
+        return identity, self._first_body() if reach.head else None
+
     def examine(self, *, noted: str | None, mirrored: int, create: bool) -> tuple[str, Reach]:
         """The topic's id and reach, where it can be this log; TopicRefused otherwise.
 
         `noted` is the id that the mirror has noted, and `mirrored` how many records the mirror has.
         """
+        identity, reach = self._sound(noted, create=create)
+        if reach.head < mirrored:
+            raise self._refused(f"ends at position {reach.head}, but {mirrored} records were read from it. Restore it")
+        if not mirrored and reach.head:
+            self._first_body()
+        return identity, reach
+
+    def _sound(self, noted: str | None, *, create: bool) -> tuple[str, Reach]:
         identity, replicas = self._described(noted, create=create)
         if noted not in (None, identity):
             raise self._refused(
@@ -73,10 +92,6 @@ class Topic:
         reach = self.reach()
         if reach.earliest:
             raise self._refused(f"has lost its records before position {reach.earliest + 1}. Restore it from a backup")
-        if reach.head < mirrored:
-            raise self._refused(f"ends at position {reach.head}, but {mirrored} records were read from it. Restore it")
-        if not mirrored and reach.head:
-            self._refuse_others_records()
         return identity, reach
 
     def identity(self) -> str:
@@ -137,7 +152,8 @@ class Topic:
             raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
         return found
 
-    def _create(self) -> None:
+    def _create(self, *, only_asked: bool = False) -> None:
+        """Make it; or, if `only_asked`, hear whether it would be made."""
         brokers = self._asked("name its brokers", lambda timeout_s: self._admin.list_topics(timeout=timeout_s).brokers)
         replicas = min(REPLICAS, len(brokers))
         wanted = _FOR_EVER | _ANY_CLOCK | {"unclean.leader.election.enable": "false"}
@@ -148,7 +164,8 @@ class Topic:
 
         def ask(timeout_s: float) -> None:
             try:
-                self._admin.create_topics([topic], request_timeout=timeout_s)[topic.topic].result(timeout_s + 1)
+                made = self._admin.create_topics([topic], request_timeout=timeout_s, validate_only=only_asked)
+                made[topic.topic].result(timeout_s + 1)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was quicker
                     raise
@@ -173,10 +190,10 @@ class Topic:
         if takes < needs:
             raise self._refused(f"has max.message.bytes={takes}. Set it to {needs} or more")
 
-    def _refuse_others_records(self) -> None:
+    def _first_body(self) -> bytes:
         key, value = self._asked("show its first record", self._first)
         try:
-            body_of(1, key, value)
+            return body_of(1, key, value)
         except NotOurs:
             raise self._refused("holds records that are not Darkroom's. Name another topic") from None
         except DamagedRecord as error:

@@ -15,7 +15,8 @@ from darkroom.events.facts import Event
 from darkroom.events.json_lines import LINE_BYTES_MAX, format_line, parse_line
 from darkroom.events.log import POSITION_MAX, EventLog, LogError
 from darkroom.gateway.commands.console import CommandFailed, Progress, answer, notice
-from darkroom.gateway.composition import data_directory
+from darkroom.gateway.composition import data_directory, directory_paths
+from darkroom.gateway.log_identity import foreseen_identity
 from darkroom.gateway.servers import open_log
 from darkroom.gateway.settings import Settings
 
@@ -82,13 +83,10 @@ def check(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: AR
 @contextmanager
 def opened_log(settings: Settings, *, create: bool = False) -> Iterator[EventLog]:
     """The directory's log, or the one on Kafka."""
-    log = open_log(
-        settings,
-        data_directory(settings, create=create).log,
-        create=create,
-        tell=notice,
-        wait_s=settings.service_wait_s,
-    )
+    if create:
+        foreseen_identity(settings, directory_paths(settings).log, create=True, tell=notice)
+    folder = data_directory(settings, create=create).log
+    log = open_log(settings, folder, create=create, tell=notice, wait_s=settings.service_wait_s)
     try:
         yield log
     finally:

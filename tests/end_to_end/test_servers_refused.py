@@ -4,7 +4,7 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -68,19 +68,30 @@ def keyspace_of(variables: Variables) -> Iterator[CassandraSession]:
         yield session
 
 
-def check_nothing_written(variables: Variables, data: Path) -> None:
-    """In none of the servers, and not on the disk."""
+def check_nothing_written(variables: Variables, data: Path, *, but: str = "", graphs: Sequence[int] = ()) -> None:
+    """In none of the servers, and not on the disk; the test itself made what is at the server `but`, and `graphs`."""
     settings = load_settings({}, variables, None)
     assert not data.exists()
-    if settings.cassandra is not None:
+    if settings.cassandra is not None and but != "cassandra":
         with pytest.raises(UnknownKeyspace), keyspace_of(variables):
             pass
-    if (topic := kafka_address(settings)) is not None:
+    if (topic := kafka_address(settings)) is not None and but != "kafka":
         with pytest.raises(TopicRefused, match="is not there"):
             Topic(topic).identity()
     if (address := neo4j_address(settings)) is not None:
         with closing(open_neo4j(address, wait_s=60, tell=print)) as connection:
-            assert generations(connection) == []
+            assert generations(connection) == [*graphs]
+
+
+@contextmanager
+def another(variables: Variables, *settings: str) -> Iterator[Variables]:
+    """The settings with other names for these, of what is not there yet."""
+    other = variables | {f"DARKROOM_{name}": f"{variables[f'DARKROOM_{name}'][:-2]}_b" for name in settings}
+    try:
+        yield other
+    finally:
+        if (topic := kafka_address(load_settings({}, other, None))) is not None:
+            kafka_topics.drop(topic)
 
 
 def filled(variables: Variables, data: Path, records: str = CAROL) -> None:
@@ -205,7 +216,7 @@ def test_a_server_that_is_not_there_is_waited_for_aloud(nowhere: str, tmp_path: 
     assert nowhere in waiting
     assert line.startswith("darkroom: ")
     assert line.endswith("; waited 3 s for it. Is it running, and is this its address?")
-    assert not (data / "log").exists()
+    assert not data.exists()
 
 
 def test_a_cache_that_is_not_there_is_told_of_and_not_needed(nowhere: str, tmp_path: Path) -> None:
@@ -251,13 +262,14 @@ def test_a_keyspace_in_which_this_node_never_published(cassandra: Variables, tmp
         pass
 
 
-def test_a_keyspace_with_tables_of_somebody_else(cassandra: Variables, tmp_path: Path) -> None:
-    settings = load_settings({}, cassandra, None)
+def test_a_keyspace_with_tables_of_somebody_else(stack: Variables, tmp_path: Path) -> None:
+    data, settings = tmp_path / "data", load_settings({}, stack, None)
     with closing(Servers(settings, print, wait_s=60)) as servers:
         assert servers.cassandra is not None
         servers.cassandra.define("CREATE TABLE invoices (number int PRIMARY KEY)")
-        line = refused(*SERVE, data=tmp_path / "data", settings=cassandra)
+        line = refused(*SERVE, data=data, settings=stack)
         assert "holds other tables: invoices. Name a keyspace of Darkroom's own (cassandra_keyspace)" in line
+        check_nothing_written(stack, data, but="cassandra")
         assert tables_of(servers.cassandra) == {"invoices"}
 
 
@@ -273,6 +285,15 @@ def test_tables_of_another_version(cassandra: Variables, tmp_path: Path) -> None
         assert tables_of(session) == before
 
 
+def test_tables_of_another_version_before_anything_is_made(stack: Variables, tmp_path: Path) -> None:
+    filled(stack, tmp_path / "data")
+    with keyspace_of(stack) as session, another(stack, "KAFKA_TOPIC", "NEO4J_NAMESPACE") as other:
+        session.define("INSERT INTO darkroom_schema (name, version, complete) VALUES ('credentials', 99, true)")
+        line = refused(*SERVE, data=tmp_path / "new", settings=other)
+        assert "the tables of credentials are of version 99" in line
+        check_nothing_written(other, tmp_path / "new", but="cassandra")
+
+
 def tables_of(session: CassandraSession) -> set[str]:
     statement = session.prepare("SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?")
     return {name for (name,) in session.execute(statement, (session.address.keyspace,))}
@@ -285,20 +306,18 @@ def test_a_graph_that_this_log_never_gave(stack: Variables, tmp_path: Path) -> N
         create_generation(connection, 3, 1)
         line = refused(*SERVE, data=data, settings=stack)
         assert "has generation 3, which was never given here: another log's graph is there" in line
-        assert generations(connection) == [3]
+        check_nothing_written(stack, data, graphs=[3])
         drop_generation(connection, 3)
-    with pytest.raises(UnknownKeyspace), keyspace_of(stack):
-        pass
 
 
-def test_a_neo4j_with_other_data(cassandra: Variables, tmp_path: Path) -> None:
+def test_a_neo4j_with_other_data(stack: Variables, tmp_path: Path) -> None:
     folder, data = tmp_path / "neo4j", tmp_path / "data"
     folder.mkdir(mode=0o700)
     if (FOLDER / "jars").exists():
         (folder / "jars").symlink_to(FOLDER / "jars")
     try:
         where = started("neo4j", folder)
-        variables = cassandra | {
+        variables = stack | {
             "DARKROOM_NEO4J": f"bolt://{where['host']}:{where['port']}",
             "DARKROOM_NEO4J_PASSWORD": where["password"],
         }
@@ -309,10 +328,9 @@ def test_a_neo4j_with_other_data(cassandra: Variables, tmp_path: Path) -> None:
             line = refused(*SERVE, data=data, settings=variables)
             assert "holds other data: a node with the labels Invoice. Name a database of Darkroom's own" in line
             assert connection.run("MATCH (n) RETURN labels(n)") == [(["Invoice"],)]
+            check_nothing_written(variables, data)
     finally:
         control("stop", folder=folder)
-    with pytest.raises(UnknownKeyspace), keyspace_of(cassandra):
-        pass
 
 
 # Topics
@@ -342,13 +360,17 @@ def foreign(address: KafkaAddress) -> None:
     ids=["partitions", "compacted", "retention", "foreign"],
 )
 def test_a_topic_that_cannot_be_the_log(
-    kafka: Variables, tmp_path: Path, make: Callable[[KafkaAddress], None], said: str
+    stack: Variables, tmp_path: Path, make: Callable[[KafkaAddress], None], said: str
 ) -> None:
-    address = kafka_address(load_settings({}, kafka, None))
+    data, address = tmp_path / "data", kafka_address(load_settings({}, stack, None))
     assert address is not None
     make(address)
-    line = refused(*SERVE, data=tmp_path / "data", settings=kafka)
-    assert line.startswith(f"Kafka topic {address.topic} {said}")
+    before = Topic(address).reach() if "partitions" not in said else None
+    for command in (SERVE, ("gateway",), ("log", "append", "-")):
+        line = refused(*command, data=data, stdin=CAROL, settings=stack)
+        assert line.startswith(f"Kafka topic {address.topic} {said}")
+        check_nothing_written(stack, data, but="kafka")
+    assert before is None or Topic(address).reach() == before
 
 
 def test_a_topic_that_was_made_again_or_truncated(kafka: Variables, tmp_path: Path) -> None:
@@ -384,7 +406,32 @@ def test_a_keyspace_is_of_one_log(stack: Variables, tmp_path: Path) -> None:
             line = refused(*command, data=tmp_path / "second", settings=embedded)
             assert f"belongs to another log, Kafka topic {topic} (id " in line
             assert "begins with another record. Name that log, or another place for this one" in line
+        assert not (tmp_path / "second" / "log" / "identity").exists()
         assert rows_of(session) == before
+
+
+def test_what_is_another_logs_is_refused_before_anything_is_made(stack: Variables, tmp_path: Path) -> None:
+    filled(stack, tmp_path / "first")
+    new, topic = tmp_path / "new", stack["DARKROOM_KAFKA_TOPIC"]
+    with another(stack, "KAFKA_TOPIC", "NEO4J_NAMESPACE") as other:
+        assert "is not there. Name the right one" in refused(*SERVE, data=new, settings=other)
+        check_nothing_written(other, new, but="cassandra")
+    with another(stack, "KAFKA_TOPIC", "CASSANDRA_KEYSPACE") as other:
+        line = refused(*SERVE, data=new, settings=other)
+        assert f"generation 1 belongs to another log, Kafka topic {topic} (id " in line
+        assert "this one, Kafka topic " in line
+        assert ", which is still to be made, has another identity" in line
+        check_nothing_written(other, new, graphs=[1])
+        done("log", "append", "-", data=tmp_path / "second", stdin=DAVE, settings=other)
+        line = refused(*SERVE, data=new, settings=other)
+        assert "begins with another record. Name that log, or another place for this one (neo4j_namespace)" in line
+        check_nothing_written(other, new, but="kafka", graphs=[1])
+
+
+def test_another_node_of_the_same_log_is_let_in(stack: Variables, tmp_path: Path) -> None:
+    filled(stack, tmp_path / "first")
+    with listening("gateway", data=tmp_path / "second", settings=stack):
+        pass
 
 
 def rows_of(session: CassandraSession) -> list[object]:
