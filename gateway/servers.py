@@ -162,7 +162,33 @@ def kafka_address(settings: Settings) -> "KafkaAddress | None":
     with _named("kafka"):
         from darkroom.events.log_adapters.kafka_address import KafkaAddress
 
-        return KafkaAddress(settings.kafka, settings.kafka_topic, deadline_s=max(1.0, _deadline_s(settings)))
+        security = tuple(_kafka_security(settings))
+        return KafkaAddress(settings.kafka, settings.kafka_topic, max(1.0, _deadline_s(settings)), security)
+
+
+def _kafka_security(settings: Settings) -> Iterator[tuple[str, str]]:
+    """In librdkafka's own names. SettingsError for what does not go together, for it would be silently ignored."""
+    protocol, user, password = settings.kafka_protocol, settings.kafka_user, settings.kafka_password
+    if not protocol.startswith("sasl_") and (user or password):
+        named = "kafka_user" if user else "kafka_password"
+        raise SettingsError(f"{named}: with kafka_protocol {protocol} nobody logs in; name sasl_ssl or sasl_plaintext")
+    if not protocol.endswith("ssl") and settings.kafka_ca:
+        raise SettingsError(f"kafka_ca: with kafka_protocol {protocol} there are no certificates; name ssl or sasl_ssl")
+    if protocol == "plaintext":
+        return
+    yield "security.protocol", protocol
+    if settings.kafka_ca:
+        if not Path(settings.kafka_ca).is_file():
+            raise SettingsError(f"kafka_ca: there is no file {settings.kafka_ca}")
+        yield "ssl.ca.location", settings.kafka_ca
+    if protocol.startswith("sasl_"):
+        if not user or not password:
+            raise SettingsError(f"kafka_protocol: {protocol} needs kafka_user and kafka_password: name both")
+        yield from {
+            "sasl.mechanism": settings.kafka_mechanism,
+            "sasl.username": user,
+            "sasl.password": password,
+        }.items()
 
 
 def cassandra_address(settings: Settings) -> "CassandraAddress | None":
@@ -216,6 +242,7 @@ def redis_address(settings: Settings) -> "RedisAddress | None":
             host,
             port,
             settings.redis_prefix,
+            user=settings.redis_user or "",
             password=settings.redis_password or "",
             deadline_s=min(REDIS_DEADLINE_S, _deadline_s(settings)),
         )

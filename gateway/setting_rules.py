@@ -114,6 +114,7 @@ SECRET = Text("1 to 256 printable characters", r"[!-~]{1,256}", secret=True)
 OBJECT_URL = Text("s3://BUCKET or s3://BUCKET/PREFIX", r"s3://[a-z0-9][a-z0-9.-]{1,62}(/[A-Za-z0-9._/-]{1,256})?")
 HTTP_URL = Text("a URL with http or https", r"https?://[!-~]{1,512}")
 BOLT_URL = Text("a URL with bolt, bolt+s, neo4j or neo4j+s", r"(bolt|neo4j)(\+s|\+ssc)?://[!-~]{1,512}")
+FILE = Text("a file's full path of at most 512 characters", r"/[^\0\n]{1,511}")
 RAY_ADDRESS = Text("local, auto or HOST:PORT", r"local|auto|[A-Za-z0-9._-]{1,253}:[0-9]{1,5}")
 
 Rule = Whole | OneOf | Address | Folder | Servers | Text

@@ -17,6 +17,7 @@ from darkroom.events.log import POSITION_MAX
 from darkroom.gateway.media_protocol import FILE_BYTES_MAX
 from darkroom.gateway.setting_rules import (
     BOLT_URL,
+    FILE,
     HTTP_URL,
     LOGIN,
     NAME,
@@ -110,6 +111,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Servers(), Help("Kafka's brokers; the log is a topic there.", none="the log is in `data`"),
     ] = None
     kafka_topic: Annotated[str, NAME, Help("The topic that is the log.")] = "darkroom"
+    kafka_protocol: Annotated[
+        str, OneOf(("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")),
+        Help("How brokers are spoken to: with ssl encrypted, with sasl by who logs in."),
+    ] = "plaintext"
+    kafka_mechanism: Annotated[
+        str, OneOf(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")), Help("How they are shown the password, with sasl."),
+    ] = "PLAIN"
+    kafka_user: Annotated[str | None, LOGIN, Help("Who logs in.", none="nobody")] = None
+    kafka_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
+    kafka_ca: Annotated[
+        str | None, FILE, Help("Who signs the brokers' certificates, with ssl.", none="whom the system trusts"),
+    ] = None
     cassandra: Annotated[
         str | None, Servers(),
         Help("Cassandra's nodes; views, credentials and uploads are there.", none="they are in `data`"),
@@ -136,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis: Annotated[
         str | None, Servers(), Help("Redis; active users' feeds are cached there.", none="they are cached in memory"),
     ] = None
+    redis_user: Annotated[str | None, LOGIN, Help("Who logs in.", none="Redis's own default")] = None
     redis_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
     redis_prefix: Annotated[str, NAME, Help("What its keys begin with; no two logs may share one.")] = "darkroom"
     object_store: Annotated[

@@ -19,6 +19,12 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SECURITY = re.compile(r"(security\.protocol|sasl\.[a-z.]+|ssl\.[a-z.]+|enable\.ssl\.certificate\.verification)")
 
 
+_TO_MEND = {
+    KafkaError._AUTHENTICATION: "user, password and mechanism",
+    KafkaError._SSL: "the protocol, or the certificates",
+}
+
+
 class TopicRefused(LogStopped):
     """The topic cannot be this log, or can no longer be; the message says why and what to do. Nothing was written."""
 
@@ -74,8 +80,9 @@ class LastComplaint:
             self._said = error
 
     @property
-    def refuses_us(self) -> bool:
-        return self._said is not None and self._said.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)
+    def to_mend(self) -> str | None:
+        """What the servers refuse us for, None where they do not."""
+        return None if self._said is None else _TO_MEND.get(self._said.code())
 
     def __str__(self) -> str:
         return "" if self._said is None else f" ({self._said.str()})"

@@ -225,8 +225,10 @@ class Topic:
                 error = failure.args[0] if isinstance(failure, KafkaException) else None
                 if error is not None and error.code() in _REFUSING:
                     raise self._refused(f"is not for us: the servers say: {error.str()}") from failure
-                if self._said.refuses_us:
-                    raise self._refused(f"cannot be reached with these credentials{self._said}") from failure
+                if mend := self._said.to_mend:
+                    raise self._refused(
+                        f"cannot be reached with these credentials: mend {mend}{self._said}"
+                    ) from failure
                 if time.monotonic() + PAUSE_S >= ends_at:
                     why = error.str() if error is not None else "no answer"
                     raise LogUnreachable(

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".services"
+PROGRAM = ROOT / "deploy/services"
 COMMAND_S = 1200
 DONE, FAILED, TOOL_MISSING = 0, 1, 3
 
@@ -42,9 +43,11 @@ class Address(TypedDict):
 Services = Callable[[str], Address]
 
 
-def control(*words: str, folder: Path = FOLDER, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run the command; its exit status, and what it said."""
-    command = [sys.executable, str(ROOT / "deploy/services"), *words, "--folder", str(folder)]
+def control(
+    *words: str, folder: Path = FOLDER, environment: dict[str, str] | None = None, program: Path = PROGRAM
+) -> tuple[int, str]:
+    """Run the command, or a copy of it with other configurations; its exit status, and what it said."""
+    command = [sys.executable, str(program), *words, "--folder", str(folder)]
     done = subprocess.run(
         command,
         env=environment,
@@ -62,9 +65,9 @@ def address(name: str, folder: Path = FOLDER) -> Address:
     return found[name]
 
 
-def started(name: str, folder: Path = FOLDER) -> Address:
+def started(name: str, folder: Path = FOLDER, program: Path = PROGRAM) -> Address:
     """Where the server is, once it answers; without its program, the test is skipped, or fails in CI."""
-    status, words = control("start", name, folder=folder)
+    status, words = control("start", name, folder=folder, program=program)
     if status == TOOL_MISSING:
         _without(words)
     assert status == DONE, words
