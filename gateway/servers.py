@@ -202,14 +202,16 @@ def cassandra_address(settings: Settings) -> "CassandraAddress | None":
                 f"cassandra_consistency: {settings.cassandra_consistency} of {settings.cassandra_replication} copies"
                 " may miss what was published; name LOCAL_QUORUM, or another level that overlaps with itself"
             )
+        datacenter, copies = settings.cassandra_datacenter, settings.cassandra_replication
         return CassandraAddress(
             tuple(_places(settings.cassandra)),
             settings.cassandra_keyspace,
             settings.cassandra_user or "",
             settings.cassandra_password or "",
+            datacenter,
             consistency=settings.cassandra_consistency,
             deadline_s=_deadline_s(settings),
-            replication=settings.cassandra_replication,
+            replication={datacenter: copies} if datacenter else copies,
         )
 
 

@@ -111,6 +111,7 @@ class Text:
 NAME = Text("a letter, then up to 47 letters, digits and _, all in lower case", r"[a-z][a-z0-9_]{0,47}")
 LOGIN = Text("1 to 256 printable characters", r"[!-~]{1,256}")
 SECRET = Text("1 to 256 printable characters", r"[!-~]{1,256}", secret=True)
+DATACENTER = Text("1 to 48 letters, digits and any of . _ -", r"[A-Za-z0-9._-]{1,48}")
 OBJECT_URL = Text("s3://BUCKET or s3://BUCKET/PREFIX", r"s3://[a-z0-9][a-z0-9.-]{1,62}(/[A-Za-z0-9._/-]{1,256})?")
 HTTP_URL = Text("a URL with http or https", r"https?://[!-~]{1,512}")
 BOLT_URL = Text("a URL with bolt, bolt+s, neo4j or neo4j+s", r"(bolt|neo4j)(\+s|\+ssc)?://[!-~]{1,512}")

@@ -17,6 +17,7 @@ from darkroom.events.log import POSITION_MAX
 from darkroom.gateway.media_protocol import FILE_BYTES_MAX
 from darkroom.gateway.setting_rules import (
     BOLT_URL,
+    DATACENTER,
     FILE,
     HTTP_URL,
     LOGIN,
@@ -130,12 +131,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cassandra_keyspace: Annotated[str, NAME, Help("The keyspace.")] = "darkroom"
     cassandra_user: Annotated[str | None, LOGIN, Help("Who logs in.", none="nobody")] = None
     cassandra_password: Annotated[str | None, SECRET, Help("With which password.", none="without one")] = None
+    cassandra_datacenter: Annotated[
+        str | None, DATACENTER, Help("The datacenter that is asked, where there are several.", none="the only one"),
+    ] = None
     cassandra_consistency: Annotated[
         str, OneOf(("LOCAL_QUORUM", "QUORUM", "EACH_QUORUM", "ALL", "LOCAL_ONE", "ONE")),
         Help("How many replicas answer for a read or a write."),
     ] = "LOCAL_QUORUM"
     cassandra_replication: Annotated[
-        int, Whole(1, 9), Help("How many copies there are, where the keyspace is made."),
+        int, Whole(1, 9), Help("How many copies there are, in that datacenter, where the keyspace is made."),
     ] = 1
     neo4j: Annotated[
         str | None, BOLT_URL, Help("Neo4j; the social graph is there too.", none="the graph is read from the views"),

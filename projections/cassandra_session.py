@@ -38,6 +38,7 @@ DEFINE_DEADLINE_S = 60.0
 
 # Version 5 sums every frame's header in pure Python: 14,000 rows/s where version 4 makes 23,000.
 _PROTOCOL = 4
+_REPLICATION = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
 _KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _CONSISTENCIES = ("LOCAL_QUORUM", "QUORUM", "EACH_QUORUM", "ALL", "LOCAL_ONE", "ONE", "TWO", "THREE")
 _CONNECT_S, _HEARTBEAT_S, _RECONNECT_S = 5.0, 10.0, 5.0
@@ -244,15 +245,33 @@ def _connected(address: CassandraAddress, cluster: Any, create: bool) -> Any:
                 ) from None
             driver.execute(_create_keyspace(address), timeout=DEFINE_DEADLINE_S)
             driver.set_keyspace(address.keyspace)
+        _check_copies(address, driver)
         return driver
 
 
 def _check_datacenter(address: CassandraAddress, cluster: Any) -> None:
     known = sorted({host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter})
     if address.local_datacenter is None and len(known) > 1:
-        raise UnknownDatacenter(f"{address} has the datacenters {', '.join(known)}; name the local one")
+        raise UnknownDatacenter(
+            f"{address} has the datacenters {', '.join(known)}; name the local one (cassandra_datacenter)"
+        )
     if address.local_datacenter is not None and known and address.local_datacenter not in known:
         raise UnknownDatacenter(f"{address} has no datacenter {address.local_datacenter}; it has {', '.join(known)}")
+
+
+def _check_copies(address: CassandraAddress, driver: Any) -> None:
+    """Whether reads and writes of the keyspace overlap, by the copies that it has: the address's are of a new one."""
+    if address.consistency not in ("ONE", "LOCAL_ONE"):
+        return
+    [(replication,)] = driver.execute(_REPLICATION, (address.keyspace,))
+    copies = {place: int(number.partition("/")[0]) for place, number in replication.items() if place != "class"}
+    local = copies.get(address.local_datacenter or "") if address.consistency == "LOCAL_ONE" else None
+    number = sum(copies.values()) if local is None else local
+    if number > 1:
+        raise StoreRefused(
+            f"{address}: keyspace {address.keyspace} has {number} copies, and {address.consistency} of them may miss"
+            " what was published; name LOCAL_QUORUM (cassandra_consistency), or another level that overlaps with itself"
+        )
 
 
 def _create_keyspace(address: CassandraAddress) -> str:

@@ -187,6 +187,22 @@ def closing_server() -> Iterator[ObjectStoreServer]:
         server.stop()
 
 
+def test_a_datacenter_that_is_not_there(stack: Variables, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    line = refused(*SERVE, data=data, settings=stack | {"DARKROOM_CASSANDRA_DATACENTER": "moon"})
+    assert "has no datacenter moon; it has datacenter1" in line
+    check_nothing_written(stack, data)
+    right = stack | {"DARKROOM_CASSANDRA_DATACENTER": "datacenter1"}
+    filled(right, data)
+    with keyspace_of(right) as session:
+        statement = session.prepare("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?")
+        [(replication,)] = session.execute(statement, (session.address.keyspace,))
+    assert dict(replication) == {
+        "class": "org.apache.cassandra.locator.NetworkTopologyStrategy",
+        "datacenter1": "1",
+    }
+
+
 # Nobody there
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.events.log_adapters.kafka_address import LastComplaint
-from darkroom.gateway.servers import kafka_address, redis_address
+from darkroom.gateway.servers import cassandra_address, kafka_address, redis_address
 from darkroom.gateway.settings import SettingsError, load_settings
 
 KAFKA = {"kafka": "here:9092"}
@@ -62,6 +62,18 @@ def test_what_kafka_would_not_heed_is_refused_by_name(settings: dict[str, str], 
     with pytest.raises(SettingsError, match=said) as refusal:
         security(**settings)
     assert "sesame" not in str(refusal.value)
+
+
+def test_cassandra_is_asked_in_its_datacenter_and_keeps_its_copies_there() -> None:
+    everywhere = cassandra_address(load_settings({"cassandra": "here:9042", "cassandra_replication": 3}, {}, None))
+    assert everywhere is not None
+    assert (everywhere.local_datacenter, everywhere.replication) == (None, 3)
+    settings = {"cassandra": "here:9042", "cassandra_replication": 3, "cassandra_datacenter": "eu-west-1"}
+    local = cassandra_address(load_settings(settings, {}, None))
+    assert local is not None
+    assert (local.local_datacenter, local.replication) == ("eu-west-1", {"eu-west-1": 3})
+    with pytest.raises(SettingsError, match="cassandra_datacenter must be 1 to 48 letters"):
+        load_settings({"cassandra_datacenter": "x', 'y"}, {}, None)
 
 
 def test_redis_is_told_who_logs_in() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from services.services import Services
@@ -23,6 +24,7 @@ from darkroom.projections.cassandra_session import (
     CassandraSession,
     UnknownDatacenter,
     UnknownKeyspace,
+    _check_datacenter,
     open_session,
 )
 from darkroom.projections.store import StoreRefused, StoreUnavailable, WrongCredentials
@@ -112,6 +114,37 @@ def test_a_keyspace_that_is_not_there_is_named_and_not_made(address: CassandraAd
 def test_a_datacenter_that_is_not_there_is_named_with_those_that_are(address: CassandraAddress) -> None:
     with pytest.raises(UnknownDatacenter, match="no datacenter moon; it has datacenter1"):
         opened_and_closed(replace(address, local_datacenter="moon"), wait_s=600)
+
+
+def test_of_several_datacenters_the_local_one_must_be_named(address: CassandraAddress) -> None:
+    hosts = [SimpleNamespace(datacenter=name) for name in ("west", "east", "west")]
+    cluster = SimpleNamespace(metadata=SimpleNamespace(all_hosts=lambda: hosts))
+    with pytest.raises(
+        UnknownDatacenter, match=r"the datacenters east, west; name the local one \(cassandra_datacenter"
+    ):
+        _check_datacenter(address, cluster)
+    _check_datacenter(replace(address, local_datacenter="east"), cluster)
+
+
+@pytest.mark.parametrize("copies", [2, {"datacenter1": 2}])
+def test_the_copies_that_a_keyspace_has_decide_whether_one_may_answer(
+    address: CassandraAddress, copies: int | dict[str, int]
+) -> None:
+    twice = replace(address, keyspace=f"{address.keyspace}_t", replication=copies)
+    made = open_session(twice, create=True, wait_s=0, tell=print)
+    try:
+        for level in ("ONE", "LOCAL_ONE"):
+            once = replace(twice, consistency=level, replication=1, local_datacenter="datacenter1")
+            with pytest.raises(
+                StoreRefused, match=f"has 2 copies, and {level} of them may miss what was published; name"
+            ):
+                opened_and_closed(once)
+        once_only = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+        made.define(f"ALTER KEYSPACE {twice.keyspace} WITH replication = {once_only}")
+        opened_and_closed(once)
+    finally:
+        made.define(f"DROP KEYSPACE {twice.keyspace}")
+        made.close()
 
 
 def test_a_replication_that_the_cluster_cannot_keep_is_refused(address: CassandraAddress) -> None:
