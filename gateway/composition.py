@@ -87,6 +87,7 @@ class Darkroom:
                 max_lag_ms=None if waits_for_lagging else settings.max_read_lag_ms,
                 cache=_feed_cache(settings, stack),
                 remote=is_remote(settings),
+                deadline_s=settings.service_deadline_ms / 1000,
                 graph=_graph(self.servers),
             )
             stack.callback(self.readers.close)

@@ -115,6 +115,9 @@ class CredentialStore(Protocol):
     def token(self, token_hash: bytes) -> StoredToken | None:
         """What was stored, revoked and expired or not."""
 
+    def remembered(self, token_hash: bytes) -> StoredToken | None:
+        """What can be said of it without asking anybody; never blocks."""
+
     def revoke(self, token_hash: bytes) -> None:
         """Nothing where there is none."""
 
@@ -180,7 +183,13 @@ class Credentials:
         """What the token allows now; None for one that is wrong, expired or revoked."""
         if len(token) != _TOKEN_CHARACTERS or not token.isascii():
             return None
-        stored = self._store.token(_token_hash(token))
+        return self._allowed(self._store.token(_token_hash(token)))
+
+    def remembered(self, token: str) -> Grant | None:
+        """As `resolve`, without asking anybody, so None also where they would have to be asked; never blocks."""
+        return self._allowed(self._store.remembered(_token_hash(token))) if token.isascii() else None
+
+    def _allowed(self, stored: StoredToken | None) -> Grant | None:
         if stored is None or stored.revoked:
             return None
         return stored.grant if stored.expires_ms is None or self._clock() < stored.expires_ms else None

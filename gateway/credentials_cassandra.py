@@ -173,6 +173,9 @@ class CassandraCredentialStore:
             return StoredToken(Grant(user, frozenset(scopes.split())), created_ms, expires_ms)
         return None
 
+    def remembered(self, token_hash: bytes) -> None:  # noqa: ARG002
+        return None
+
     def revoke(self, token_hash: bytes) -> None:
         for user, _, _, _, number in self._tables.read(_TOKEN, token_hash):
             self._tables.write(_FORGET_TOKEN, token_hash)

@@ -103,6 +103,9 @@ class SqliteCredentialStore:
         user, scopes, created_ms, expires_ms, revoked = rows[0]
         return StoredToken(Grant(user, frozenset(scopes.split())), created_ms, expires_ms, bool(revoked))
 
+    def remembered(self, token_hash: bytes) -> None:  # noqa: ARG002
+        return None
+
     def revoke(self, token_hash: bytes) -> None:
         with self._file.write() as connection:
             connection.execute("UPDATE tokens SET revoked = 1 WHERE hash = ?", (token_hash,))

@@ -60,6 +60,11 @@ class GrantCache:
                 self._note(token_hash, token, asked_ms)
         return token
 
+    def remembered(self, token_hash: bytes) -> StoredToken | None:
+        with self._lock:
+            known = self._remembered(token_hash, self._clock())
+            return None if known is None else known.token
+
     def revoke(self, token_hash: bytes) -> None:
         try:
             self._store.revoke(token_hash)

@@ -21,7 +21,7 @@ from darkroom.projections.graph import Graph
 from darkroom.projections.graph_adapters.embedded import EmbeddedGraph
 from darkroom.projections.reading import Behind, Lagging, Reading
 from darkroom.projections.routing import shard_of
-from darkroom.projections.store import Identity, StoreBusy
+from darkroom.projections.store import Identity, StoreBusy, StoreUnavailable
 from darkroom.projections.store_views import StoreViews
 from darkroom.projections.stores.memory import MemoryShardStore
 
@@ -52,9 +52,12 @@ class Readers:
         cache: FeedCache | None = None,
         clock: Clock = monotonic_ms,
         remote: bool = False,
+        deadline_s: float = 5.0,
         graph: Callable[[Reading], Graph] = EmbeddedGraph,
     ) -> None:
-        """`remote` where generations or log are behind a network; `graph` answers beside a reading."""
+        """`remote` where generations or log are behind a network, which are waited for until `deadline_s`; `graph`
+        answers beside a reading.
+        """
         self.graph = graph
         self._generations = generations
         self._log = log
@@ -63,6 +66,7 @@ class Readers:
         self._clock = clock
         self._awaited: dict[int, tuple[int, int]] = {}  # shard → the head that it is behind, and since when
         self.cache = cache or NoFeedCache()
+        self._deadline_s = deadline_s
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read") if remote else None
         self._places = threading.BoundedSemaphore(ASKED_MAX)
         self._poll_s = REMOTE_POLL_S if remote else POLL_S
@@ -97,15 +101,24 @@ class Readers:
             await asyncio.sleep(self._poll_s)
 
     async def ask(self, question: Callable[[], T]) -> T:
-        """The question's answer, asked on a thread where it may cross a network. StoreBusy where too many wait."""
+        """The question's answer, asked on a thread where it may cross a network. StoreBusy where too many wait,
+        StoreUnavailable where there is none by the deadline, of which waiting for a thread is a part.
+        """
         if self._threads is None:
             return question()
         if not self._places.acquire(blocking=False):
             raise StoreBusy(f"{ASKED_MAX} reads wait for the stores, and that is the limit")
         asked = self._threads.submit(question)
-        # Whoever stops waiting does not stop the thread: the place is free when that is done.
+        # Whoever stops waiting takes back what no thread has begun, but stops no thread: the place is free when that
+        # is done.
         asked.add_done_callback(lambda _: self._places.release())
-        return await asyncio.wrap_future(asked)
+        try:
+            async with asyncio.timeout(self._deadline_s) as limit:
+                return await asyncio.wrap_future(asked)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise StoreUnavailable(f"no answer in {self._deadline_s:g} s") from None
 
     async def wait_for(self, position: int, users: Iterable[int], wait_ms: int) -> bool:
         """Whether the shards of all these users have folded the position in before the time was over.

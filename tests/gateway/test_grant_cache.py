@@ -178,8 +178,10 @@ def test_who_called_before_is_known_while_the_credentials_are_out_of_reach_and_o
     site.store.now_ms += REMEMBERED_MS - 1
     assert site.resolve(known) == GRANT
     assert isinstance(site.resolve(unknown), CredentialsUnusable)
+    assert [site.here.remembered(token) for token in (known, unknown)] == [GRANT, None]
     site.store.now_ms += 1
     assert isinstance(site.resolve(known), CredentialsUnusable)
+    assert site.here.remembered(known) is None
 
 
 def test_only_one_waits_in_vain_for_credentials_that_do_not_answer(site: Site) -> None:
@@ -195,9 +197,10 @@ def test_only_one_waits_in_vain_for_credentials_that_do_not_answer(site: Site) -
 
 def test_a_token_that_has_expired_is_not_remembered_as_good(site: Site) -> None:
     token = site.issued(lifetime_ms=100)
-    assert site.resolve(token) == GRANT
+    assert site.resolve(token) == site.here.remembered(token) == GRANT
     site.store.now_ms += 100
     assert site.resolve(token) is None
+    assert site.here.remembered(token) is None
 
 
 def test_an_answer_that_a_revocation_has_overtaken_is_not_remembered(site: Site) -> None:

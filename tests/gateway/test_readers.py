@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -12,13 +14,15 @@ from darkroom.actors.shard import Shard
 from darkroom.events.facts import Event, PostLiked, UserRegistered, personal
 from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.gateway import readers as readers_module
-from darkroom.gateway.readers import Readers
+from darkroom.gateway.credentials import Grant
+from darkroom.gateway.http.call import Access, Call
+from darkroom.gateway.readers import READ_THREADS, Readers
 from darkroom.gateway.writes import Writer, Written
 from darkroom.projections.generations import FolderGenerations, Generation, Pointer, write_pointer
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings
-from darkroom.projections.store import StoreBusy
+from darkroom.projections.store import StoreBusy, StoreUnavailable
 
 LONG_AGO_MS = 1_700_000_000_000
 USERS = range(1, 9)
@@ -165,3 +169,80 @@ def test_a_look_up_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends(
     finally:
         answers.set()
         readers.close()
+
+
+class Hanging:
+    """Readers of a server that takes what it is asked, and answers when it is told to."""
+
+    def __init__(self, small: Small, folder: Path, deadline_s: float) -> None:
+        self.readers = Readers(FolderGenerations(folder), small.log, remote=True, deadline_s=deadline_s)
+        self.answers = threading.Event()
+        self.begun = 0
+        self._lock = threading.Lock()
+
+    def hang(self) -> bool:
+        with self._lock:
+            self.begun += 1
+        return self.answers.wait()
+
+    def close(self) -> None:
+        self.answers.set()
+        self.readers.close()
+
+
+@pytest.fixture
+def hanging(small: Small, tmp_path: Path) -> Iterator[Hanging]:
+    hanging = Hanging(small, tmp_path, deadline_s=0.05)
+    yield hanging
+    hanging.close()
+
+
+def test_all_who_ask_a_server_that_hangs_are_answered_by_the_deadline_and_leave_the_queue(hanging: Hanging) -> None:
+    async def asked() -> list[object]:
+        askers = (hanging.readers.ask(hanging.hang) for _ in range(200))
+        return await asyncio.gather(*askers, return_exceptions=True)
+
+    async def asked_until_it_answers() -> bool:
+        while True:
+            with suppress(StoreUnavailable):
+                return await hanging.readers.ask(lambda: True)
+
+    answers = asyncio.run(asyncio.wait_for(asked(), 30))
+    assert [type(answer) for answer in answers] == 200 * [StoreUnavailable]
+    hanging.answers.set()
+    assert asyncio.run(asyncio.wait_for(asked_until_it_answers(), 30))
+    assert hanging.begun == READ_THREADS, "what nobody waits for any more is not begun"
+
+
+def test_what_a_question_itself_runs_out_of_time_for_is_not_the_deadline(small: Small, tmp_path: Path) -> None:
+    hanging = Hanging(small, tmp_path, deadline_s=30)
+
+    def run_out_of_time() -> None:
+        raise TimeoutError("of its own")
+
+    try:
+        with pytest.raises(TimeoutError, match="of its own"):
+            asyncio.run(hanging.readers.ask(run_out_of_time))
+    finally:
+        hanging.close()
+
+
+def test_who_called_before_is_known_where_no_thread_can_ask_for_their_token_in_time(hanging: Hanging) -> None:
+    class Remembered:
+        def resolve(self, token: str) -> Grant | None:  # noqa: ARG002
+            hanging.hang()
+            return None
+
+        def remembered(self, token: str) -> Grant | None:
+            return Grant(1, frozenset({"write"})) if token == "known" else None
+
+    async def viewer(token: str) -> int | None:
+        gateway = SimpleNamespace(settings=None, credentials=Remembered(), readers=hanging.readers)
+        request = SimpleNamespace(query=b"", headers={"authorization": f"Bearer {token}"})
+        call = Call(cast(Any, request), cast(Any, gateway), cast(Any, None))
+        await call.admit(Access(("write",)))
+        return call.viewer
+
+    assert asyncio.run(viewer("known")) == 1
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(viewer("unknown"))
