@@ -79,6 +79,7 @@ class Supervisor:
         self._shards = shards
         self._shards_default = shards_default
         self._noted: dict[tuple[int, int], str] = {}  # of shards elsewhere, for those here write theirs themselves
+        self._answers: dict[Path, RebuildAnswer] = {}  # to requests, as long as they could not be written down
         self._closing = threading.Event()
         self._rebuilding = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -228,14 +229,14 @@ class Supervisor:
     def _run(self) -> None:
         chores_at = time.monotonic()
         while not self._closing.wait(NUDGE_S):
-            self._runtime.nudge()
-            self._answer_requests()
+            chores = [self._runtime.nudge, self._answer_requests]
             if time.monotonic() >= chores_at:
-                # What keeps them from being done is told by the worker that it stops; the nudges must go on.
-                for chore in (self._note_faults, self._free):
-                    with contextlib.suppress(Exception):
-                        chore()
+                chores += [self._note_faults, self._free]
                 chores_at = time.monotonic() + CHORES_S
+            for chore in chores:
+                # What keeps it from being done is told by the worker that it stops; the nudges must go on.
+                with contextlib.suppress(Exception):
+                    chore()
 
     def _note_faults(self) -> None:
         """Write down beside those of this node's shards why shards on other nodes stand still."""
@@ -259,13 +260,20 @@ class Supervisor:
 
     def _answer_requests(self) -> None:
         for path in sorted(self._directory.requests.glob("*.rebuild")):
-            try:
-                request = msgspec.json.decode(path.read_bytes(), type=RebuildRequest)
-                answer = RebuildAnswer(generation=self.rebuild(request.shards))
-            except Exception as error:
-                answer = RebuildAnswer(error=f"{type(error).__name__}: {error}")
-            _write(path.with_suffix(".answer"), msgspec.json.encode(answer))
-            path.unlink(missing_ok=True)
+            if path not in self._answers:
+                self._answers[path] = self._answer(path)
+            # Where there is no room for an answer it is written later; what was asked for is not done again for it.
+            with contextlib.suppress(OSError):
+                _write(path.with_suffix(".answer"), msgspec.json.encode(self._answers[path]))
+                path.unlink(missing_ok=True)
+                del self._answers[path]
+
+    def _answer(self, path: Path) -> RebuildAnswer:
+        try:
+            request = msgspec.json.decode(path.read_bytes(), type=RebuildRequest)
+            return RebuildAnswer(generation=self.rebuild(request.shards))
+        except Exception as error:
+            return RebuildAnswer(error=f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Stop the workers and the thread. What is under way is finished or left for the next start."""
