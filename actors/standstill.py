@@ -2,13 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-TRANSIENT = ("StoreUnavailable: ", "LogUnreachable: ")
+from darkroom.events.log import LogUnreachable
+from darkroom.projections.store import StoreUnavailable
+
+TRANSIENT = ("StoreUnavailable: ", "LogUnreachable: ", "ObjectStoreUnavailable: ")
 TRANSIENT_S_MAX = 60.0
 """A server that does not answer is waited for so long while nothing moves; every other fault is told at once."""
 
 SILENT_S_MAX = 600.0
 """No batch takes so long, so the node that runs the shard is gone, or has no room for it."""
+
+
+T = TypeVar("T")
 
 
 class ShardFaulted(Exception):
@@ -37,3 +44,18 @@ class Standstill:
                 f"no shard has moved for {still_s:.0f} s, and none says why; they are at positions {positions}. Do the "
                 "nodes that run them live, and have they a free CPU each?"
             )
+
+
+def patiently(ask: Callable[[], T], pause: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> T:
+    """What `ask` answers: whoever waits for shards asks servers too, and waits for these no less than shards do.
+
+    What it raises is passed on, but StoreUnavailable and LogUnreachable only after TRANSIENT_S_MAX.
+    """
+    began_s = clock()
+    while True:
+        try:
+            return ask()
+        except (StoreUnavailable, LogUnreachable):
+            if clock() - began_s > TRANSIENT_S_MAX:
+                raise
+        pause()

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from darkroom.actors.runtime import NOT_BEGUN, Runtime, ShardSpec, ShardWiring
-from darkroom.actors.standstill import ShardFaulted, Standstill
+from darkroom.actors.standstill import ShardFaulted, Standstill, patiently
 from darkroom.actors.worker import fault_of, faults_of, note_fault
 from darkroom.events.data_directory import DataDirectory
 from darkroom.events.log import EventLog
@@ -26,6 +27,9 @@ CHORES_S = 5.0
 POLL_S_MIN, POLL_S_MAX, POLL_SHARE = 0.005, 0.1, 1 / 20
 """Who waits for a position looks again after a share of the time that it has waited: a look takes the interpreter from
 whoever answers readers in this process."""
+
+
+T = TypeVar("T")
 
 
 class OtherShardCount(Exception):
@@ -125,11 +129,11 @@ class Supervisor:
         """Wait until the serving generation has reached the log's present head and no shard of it stands still; the
         head. ShardFaulted.
         """
-        generation = self._generations.open_serving()
+        generation = self._patiently(self._generations.open_serving)
         assert generation is not None, "started supervisors have a generation"
         try:
-            self._refuse_rewound(generation)
-            return self._wait_for(generation, self._log.head(), progress)
+            self._patiently(lambda: self._refuse_rewound(generation))
+            return self._wait_for(generation, self._patiently(self._log.head), progress)
         finally:
             generation.close()
 
@@ -157,7 +161,7 @@ class Supervisor:
         generation = self._generations.create(number, shards)
         try:
             self._start_workers(number, shards)
-            self._wait_for(generation, self._log.head(), progress)
+            self._wait_for(generation, self._patiently(self._log.head), progress)
             self._switch(old, generation, Pointer(number, shards, number), progress)
         except BaseException:
             try:
@@ -167,15 +171,15 @@ class Supervisor:
                 self._generations.drop_others({old.generation})
             raise
         generation.close()
-        self._generations.drop_others({number})
+        self._patiently(lambda: self._generations.drop_others({number}))
         return number
 
     def _switch(self, old: Pointer, generation: OpenGeneration, pointer: Pointer, progress: Progress) -> None:
         """The old generation stands still before the switch, so that no position ever served is taken back."""
         try:
             self._runtime.stop(old.generation)
-            self._wait_for(generation, self._old_position(), progress)
-            self._generations.serve(pointer)
+            self._wait_for(generation, self._patiently(self._old_position), progress)
+            self._patiently(lambda: self._generations.serve(pointer))
         except BaseException:
             if old.generation and not self._closing.is_set():
                 self._start_workers(old.generation, old.shards)
@@ -202,7 +206,7 @@ class Supervisor:
         began = nudged = time.monotonic()
         standstill = Standstill()
         while True:
-            positions = generation.positions()
+            positions = self._patiently(generation.positions)
             if (slowest := min(positions)) >= position and self._all_go_on(generation.number, positions):
                 progress(position, position)
                 return position
@@ -216,6 +220,15 @@ class Supervisor:
                 nudged = time.monotonic()
             waited_s = time.monotonic() - began
             time.sleep(min(max(POLL_S_MIN, POLL_SHARE * waited_s), POLL_S_MAX))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        return patiently(ask, self._pause)
+
+    def _pause(self) -> None:
+        """Before a server that gave no answer is asked again. Workers are nudged, for nobody else may do it."""
+        if self._closing.wait(NUDGE_S):
+            raise ShardFaulted("the supervisor is closing")
+        self._runtime.nudge()
 
     def _all_go_on(self, generation: int, positions: list[int]) -> bool:
         told = self._runtime.faults()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from darkroom.actors.standstill import Standstill
+from darkroom.actors.standstill import Standstill, patiently
 from darkroom.actors.supervisor import RebuildRequest, Supervisor, ask_for_rebuild, take_answer
 from darkroom.actors.worker import faults_of
 from darkroom.events.data_directory import DataDirectory, DirectoryBusy, WorkLock, worker_of
@@ -123,21 +123,25 @@ def _work_lock(directory: DataDirectory, what: str) -> Iterator[WorkLock | None]
 
 def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> int:
     """Wait for the server's shards to reach the log's present head."""
-    head, standstill = darkroom.log.head(), Standstill()
+
+    def pause() -> None:
+        if worker_of(darkroom.directory) is None:
+            raise CommandFailed("the server has stopped; run catch-up again")
+        time.sleep(POLL_S)
+
+    head, standstill = patiently(darkroom.log.head, pause), Standstill()
     while True:
-        pointer = darkroom.generations.pointer()  # again each time, for a rebuild may switch meanwhile
+        pointer = patiently(darkroom.generations.pointer, pause)  # again each time, for a rebuild may switch meanwhile
         if settings.shards not in (None, pointer.shards) and pointer.generation:
             raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
-        positions = darkroom.readers.positions()
+        positions = patiently(darkroom.readers.positions, pause)
         faults = faults_of(darkroom.directory.generations, pointer.generation)
         slowest = min(positions, default=0)
         if slowest >= head and not faults:
             return head
         standstill.check(positions, faults)
-        if worker_of(darkroom.directory) is None:
-            raise CommandFailed("the server has stopped; run catch-up again")
         progress(slowest, head)
-        time.sleep(POLL_S)
+        pause()
 
 
 def _rebuild_beside(directory: DataDirectory, shards: int | None) -> int:

@@ -15,8 +15,9 @@ from darkroom.events.facts import UserRegistered, personal
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.settings import Settings
 from darkroom.gateway.shard_wiring import ShardsOf
-from darkroom.projections.generations import FolderGenerations, read_pointer
+from darkroom.projections.generations import FolderGenerations, Generation, Pointer, read_pointer
 from darkroom.projections.shard_state import FoldSettings
+from darkroom.projections.store import StoreUnavailable
 
 PEOPLE = 10
 
@@ -35,6 +36,48 @@ class FailingRuntime(InlineRuntime):
         super().nudge()
 
 
+class Unsteady(FolderGenerations):
+    """Generations on a server that gives each question no answer the first time, once it `is_unsteady`."""
+
+    is_unsteady = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.unanswered: set[str] = set()
+
+    def create(self, number: int, shards: int) -> Generation:
+        return self._unsteady(super().create(number, shards), f"positions of {number}")
+
+    def open_serving(self) -> Generation | None:
+        self.answer("open")
+        generation = super().open_serving()
+        return generation and self._unsteady(generation, f"positions of {generation.number}, which serves")
+
+    def serve(self, pointer: Pointer) -> None:
+        self.answer("serve")
+        super().serve(pointer)
+
+    def drop_others(self, keep: set[int]) -> list[int]:
+        self.answer("drop")
+        return super().drop_others(keep)
+
+    def answer(self, question: str) -> None:
+        """StoreUnavailable, the first time."""
+        if self.is_unsteady and question not in self.unanswered:
+            self.unanswered.add(question)
+            raise StoreUnavailable(question)
+
+    def _unsteady(self, generation: Generation, question: str) -> Generation:
+        positions = generation.positions
+
+        def first_unanswered() -> list[int]:
+            self.answer(question)
+            return positions()
+
+        generation.positions = first_unanswered  # type: ignore[method-assign]
+        return generation
+
+
 class House:
     """A data directory with a few people and a supervisor."""
 
@@ -43,7 +86,7 @@ class House:
         self.log = LmdbEventLog(self.directory.log)
         self.log.append([UserRegistered(username=personal(f"u{n}"), display_name=personal("")) for n in range(PEOPLE)])
         self.runtime = FailingRuntime()
-        self.generations = FolderGenerations(self.directory.generations)
+        self.generations = Unsteady(self.directory.generations)
         self.supervisor = Supervisor(
             self.directory,
             self.log,
@@ -97,3 +140,12 @@ def test_nudges_go_on_after_one_has_failed(house: House) -> None:
     house.runtime.nudges, house.runtime.failures = 0, 2
     house.supervisor.run()
     until(lambda: house.runtime.nudges > 2, "a nudge after those that failed")
+
+
+def test_no_question_that_a_server_leaves_unanswered_once_ends_a_rebuild_or_a_catching_up(house: House) -> None:
+    house.generations.is_unsteady = True
+    assert house.supervisor.rebuild(None) == 2
+    assert house.generations.unanswered == {"positions of 2", "open", "positions of 1, which serves", "serve", "drop"}
+    house.generations.unanswered.clear()
+    assert house.supervisor.catch_up() == PEOPLE
+    assert house.generations.unanswered == {"open", "positions of 2, which serves"}
