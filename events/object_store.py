@@ -22,6 +22,9 @@ PART_BYTES = 8 << 20
 PARTS_MAX = 10_000
 """What S3 takes for one object; so one object is 78 GiB at most."""
 PARTS_AT_ONCE = 4
+SMALL_BYTES = 1 << 20
+"""Up to so much content a request counts as small: it takes as long as the server does, whatever the line carries."""
+
 KEYS_MAX = 100_000
 RETRIES_MAX = 3
 
@@ -56,7 +59,8 @@ class ObjectStoreAddress:
     """Where objects are kept: `url` is s3://bucket or s3://bucket/prefix, `endpoint` the server (None: Amazon's, of the
     region). Nothing is taken from the environment.
 
-    `deadline_s` bounds every request with all its repetitions; what goes in parts makes a request for each part.
+    `deadline_s` bounds every request with all its repetitions, but `content_deadline_s`, where it is given, one that
+    may carry more than SMALL_BYTES. What goes in parts makes a request for each part.
     """
 
     url: str
@@ -65,6 +69,7 @@ class ObjectStoreAddress:
     access_key: str = field(default="", repr=False)
     secret: str = field(default="", repr=False)
     deadline_s: float = 30.0
+    content_deadline_s: float | None = None
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -77,8 +82,9 @@ class ObjectStoreAddress:
             raise ObjectStoreMisconfigured(f"the object store's endpoint {self.endpoint!r} must be http:// or https://")
         if not self.access_key or not self.secret:
             raise ObjectStoreMisconfigured(f"{self.url} needs an access key and a secret: name both")
-        if not self.deadline_s > 0:
-            raise ObjectStoreMisconfigured(f"the object store's deadline is {self.deadline_s} s; it must be above 0")
+        for deadline_s in (self.deadline_s, self.content_deadline_s):
+            if deadline_s is not None and not deadline_s > 0:
+                raise ObjectStoreMisconfigured(f"the object store's deadline is {deadline_s} s; it must be above 0")
 
     @property
     def bucket(self) -> str:
@@ -106,11 +112,11 @@ class ObjectStore:
 
     def check(self) -> None:
         """Look at the bucket, and write nothing: ObjectStoreMisconfigured or ObjectStoreUnavailable."""
-        self._asked(lambda: next(obstore.list(self._store, chunk_size=1), None))
+        self._asked(lambda: next(obstore.list(self._small, chunk_size=1), None))
 
     def put(self, key: str, content: bytes) -> None:
         """Store it, in the place of what was there; ObjectStoreFull."""
-        self._asked(lambda: obstore.put(self._store, key, content, use_multipart=False))
+        self._asked(lambda: obstore.put(self._for(len(content)), key, content, use_multipart=False))
 
     def put_parts(self, key: str, chunks: Iterable[bytes], part_bytes: int = PART_BYTES) -> None:
         """Store what `chunks` add up to, sent in parts; whatever they raise is passed on, and nothing is stored."""
@@ -126,16 +132,17 @@ class ObjectStore:
         )
 
     def get(self, key: str) -> bytes:
-        """All of it; ObjectMissing."""
-        return self._asked(lambda: bytes(obstore.get(self._store, key).bytes()))
+        """All of it, which is small; ObjectMissing. What may be large is fetched by ranges."""
+        return self._asked(lambda: bytes(obstore.get(self._small, key).bytes()))
 
     def get_range(self, key: str, start: int, stop: int) -> bytes:
         """Its bytes from `start` to before `stop`, fewer where it ends earlier; ObjectMissing."""
-        return self._asked(lambda: bytes(obstore.get_range(self._store, key, start=start, end=stop)))
+        store = self._for(stop - start)
+        return self._asked(lambda: bytes(obstore.get_range(store, key, start=start, end=stop)))
 
     def size(self, key: str) -> int:
         """Its length in bytes; ObjectMissing."""
-        return self._asked(lambda: obstore.head(self._store, key)["size"])
+        return self._asked(lambda: obstore.head(self._small, key)["size"])
 
     def keys(self, prefix: str) -> list[str]:
         """The keys of all objects below the folder `prefix`, ascending; ObjectStoreError beyond KEYS_MAX."""
@@ -144,21 +151,32 @@ class ObjectStore:
     def delete(self, keys: list[str]) -> None:
         """Remove these; one that is not there is no error."""
         if keys:
-            self._asked(lambda: obstore.delete(self._store, keys))
+            self._asked(lambda: obstore.delete(self._small, keys))
 
     def _listed(self, prefix: str) -> list[str]:
         found: list[str] = []
-        for page in obstore.list(self._store, prefix, chunk_size=1000):
+        for page in obstore.list(self._small, prefix, chunk_size=1000):
             found += [meta["path"] for meta in page]
             if len(found) > KEYS_MAX:
                 raise ObjectStoreError(f"there are more than {KEYS_MAX} objects below {prefix!r} in {self.address.url}")
         return sorted(found)
 
+    def _for(self, content_bytes: int) -> S3Store:
+        return self._small if content_bytes <= SMALL_BYTES else self._store
+
+    @cached_property
+    def _small(self) -> S3Store:
+        return self._client(self.address.deadline_s)
+
     @cached_property
     def _store(self) -> S3Store:
+        return self._client(self.address.content_deadline_s or self.address.deadline_s)
+
+    def _client(self, deadline_s: float) -> S3Store:
+        """The library keeps deadlines by client, not by request."""
         address = self.address
         # A third of the deadline a try: a server that is silent is asked three times, one that refuses four times.
-        try_s = timedelta(seconds=address.deadline_s / 3)
+        try_s = timedelta(seconds=deadline_s / 3)
         return S3Store(
             address.bucket,
             prefix=address.prefix or None,

@@ -5,7 +5,6 @@ Their drivers are installed only where servers are used (`darkroom[servers]`), s
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 REDIS_DEADLINE_S = 0.05
 """A cache that takes longer is slower than what it caches."""
+
+CONTENT_DEADLINE_S = 30.0
+"""Of a part of a photo or a snapshot, 8 MiB at most: how long that takes is the line's doing more than the server's."""
 
 Tell = Callable[[str], None]
 
@@ -138,7 +140,7 @@ def check_bucket(settings: Settings, tell: Tell, *, wait_s: float) -> None:
         return
     from darkroom.events.object_store import ObjectStore, ObjectStoreError, ObjectStoreUnavailable
 
-    store = ObjectStore(replace(address, deadline_s=_deadline_s(settings)))
+    store = ObjectStore(address)
     try:
         waited_for(store.check, ObjectStoreUnavailable, wait_s=wait_s, tell=tell)
     except ObjectStoreError as error:
@@ -263,7 +265,8 @@ def object_store_address(settings: Settings) -> "ObjectStoreAddress | None":
                 settings.object_store_region,
                 settings.object_store_access_key or "",
                 settings.object_store_secret_key or "",
-                deadline_s=max(30.0, _deadline_s(settings)),
+                deadline_s=_deadline_s(settings),
+                content_deadline_s=max(CONTENT_DEADLINE_S, _deadline_s(settings)),
             )
         except ObjectStoreMisconfigured as error:
             raise SettingsError(f"object_store: {error}") from None

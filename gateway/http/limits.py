@@ -27,6 +27,8 @@ class Limits:
     answer_s: float = 60.0
     connections: int = 500
     uploads_at_once: int = 16
+    files_at_once: int = 128
+    file_wait_s: float = 5.0
 
 
 def body_bytes_max(path: str, upload_bytes: int) -> int:

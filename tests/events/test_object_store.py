@@ -1,6 +1,7 @@
 """The object store's address and its errors: what is wrong is named with what to do, and no secret is shown."""
 
 import pickle
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from services.object_store import Buckets, ObjectStoreServer
 
 from darkroom.events.object_store import (
     PART_BYTES,
+    SMALL_BYTES,
     ObjectMissing,
     ObjectStore,
     ObjectStoreAddress,
@@ -48,6 +50,7 @@ def test_an_address_is_read_and_handed_on_and_shows_no_secret() -> None:
         ({"secret": ""}, "needs an access key and a secret"),
         ({"deadline_s": 0}, "must be above 0"),
         ({"deadline_s": float("nan")}, "must be above 0"),
+        ({"content_deadline_s": 0}, "must be above 0"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
@@ -91,6 +94,37 @@ def test_a_server_that_is_not_there_is_unavailable(own_server: ObjectStoreServer
     own_server.stop()
     with pytest.raises(ObjectStoreUnavailable, match=own_server.endpoint):
         store.check()
+
+
+def test_what_is_small_does_not_wait_as_long_as_what_carries_much(own_server: ObjectStoreServer) -> None:
+    store = ObjectStore(replace(own_server.bucket(deadline_s=0.3), content_deadline_s=3600))
+    small, large = bytes(SMALL_BYTES), bytes(SMALL_BYTES + 1)
+    store.put("large", large)  # as long as the server is there
+    own_server.process.send_signal(signal.SIGSTOP)
+    for ask in (
+        store.check,
+        lambda: store.put("small", small),
+        lambda: store.get("small"),
+        lambda: store.get_range("large", 1, 1 + len(small)),
+        lambda: store.size("large"),
+        lambda: store.keys(""),
+        lambda: store.delete(["large"]),
+    ):
+        with pytest.raises(ObjectStoreUnavailable):
+            ask()
+    own_server.process.send_signal(signal.SIGCONT)
+
+
+def test_what_carries_much_is_waited_for_longer(own_server: ObjectStoreServer) -> None:
+    large = bytes(PART_BYTES)
+    store = ObjectStore(replace(own_server.bucket(), deadline_s=1e-6, content_deadline_s=30.0))
+    with pytest.raises(ObjectStoreUnavailable):
+        store.put("small", b"a")
+    store.put("large", large)
+    store.put_parts("parts", [large, b"end"])
+    assert store.get_range("large", 0, PART_BYTES) == large
+    with pytest.raises(ObjectStoreUnavailable):
+        store.size("parts")
 
 
 def test_objects_are_put_listed_and_deleted(object_store: Buckets) -> None:

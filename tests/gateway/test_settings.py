@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.gateway.servers import object_store_address
 from darkroom.gateway.settings import CONFIG_BYTES_MAX, KEYS, Settings, SettingsError, load_settings, settings_table
 
 ROOT = Path(__file__).parents[2]
@@ -211,3 +212,13 @@ def test_a_file_may_leave_everything_at_its_default(tmp_path: Path, text: str) -
 
 def test_the_documented_table_is_the_settings_own() -> None:
     assert settings_table() in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("deadline_ms", "small_s", "content_s"), [(2_000, 2.0, 30.0), (45_000, 45.0, 45.0)])
+def test_an_object_store_has_the_deadline_of_every_server_for_what_is_small(
+    deadline_ms: int, small_s: float, content_s: float
+) -> None:
+    there = {"object_store": "s3://prints", "object_store_access_key": "key", "object_store_secret_key": "sesame"}
+    address = object_store_address(load_settings({**there, "service_deadline_ms": deadline_ms}, {}, None))
+    assert address is not None
+    assert (address.deadline_s, address.content_deadline_s) == (small_s, content_s)
