@@ -35,7 +35,7 @@ from darkroom.projections.state_snapshots import SnapshotStore
 
 from .test_runtime import POLL_S, Appender, Chronicle, House, LentRuntime, eventually
 
-pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.soak]
+pytestmark = [pytest.mark.ray, pytest.mark.services]
 
 SHARDS = 3
 HISTORY = 360
@@ -200,6 +200,7 @@ def test_a_killed_nodes_shards_go_on_elsewhere_from_an_empty_disk(house: ServedH
     reader.finish()
 
 
+@pytest.mark.soak
 def test_a_frozen_node_that_comes_back_harms_nothing(house: ServedHouse, nodes: RayNodes) -> None:
     begun(house)
     shard, (frozen, old) = beside_head(house.places(nodes))
@@ -217,6 +218,7 @@ def test_a_frozen_node_that_comes_back_harms_nothing(house: ServedHouse, nodes: 
     reader.finish()
 
 
+@pytest.mark.soak
 def test_a_shard_says_from_another_node_why_it_stands_still(house: ServedHouse, nodes: RayNodes) -> None:
     for node in nodes.all()[1:]:
         note_topic(nodes.state(node) / "log", house.settings.kafka_topic, "another topic's id")
@@ -233,6 +235,7 @@ def test_a_shard_says_from_another_node_why_it_stands_still(house: ServedHouse, 
     eventually(lambda: not faults_of(house.generations, 1))
 
 
+@pytest.mark.soak
 def test_what_stops_has_no_process_left_even_if_it_was_frozen(
     house: ServedHouse, nodes: RayNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +252,7 @@ def test_what_stops_has_no_process_left_even_if_it_was_frozen(
     assert house.positions() == stopped_at
 
 
+@pytest.mark.soak
 def test_where_a_worker_cannot_be_seen_to_end_stop_says_so(
     house: ServedHouse, nodes: RayNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +268,7 @@ def test_where_a_worker_cannot_be_seen_to_end_stop_says_so(
     eventually(lambda: process not in nodes.processes(frozen))
 
 
+@pytest.mark.soak
 def test_a_shard_that_moves_begins_with_its_last_snapshot(
     tmp_path: Path,
     nodes: RayNodes,
@@ -297,6 +302,7 @@ def test_a_shard_that_moves_begins_with_its_last_snapshot(
     nodes.wipe()
 
 
+@pytest.mark.soak
 def test_a_driver_that_is_killed_takes_its_own_actors_along_and_no_others(
     house: ServedHouse, nodes: RayNodes, tmp_path: Path
 ) -> None:

@@ -42,11 +42,13 @@ class OwnServers:
 
 
 @contextmanager
-def own_servers(folder: Path) -> Iterator[OwnServers]:
+def own_servers(folder: Path, *names: str) -> Iterator[OwnServers]:
+    """All of them unless some are named."""
+    names = names or NAMES
     own_folder(folder)
     try:
-        control("start", *NAMES, folder=folder)  # all at once; what went wrong is told by the next line
-        for name in NAMES:
+        control("start", *names, folder=folder)  # all at once; what went wrong is told by the next line
+        for name in names:
             started(name, folder)
         yield OwnServers(folder)
     finally:

@@ -1,6 +1,6 @@
 """A `darkroom serve` under load while each of its servers is killed, or frozen: what is lost, and what is said.
 
-The servers are a set of its own. After every fault nobody mends anything by hand.
+The servers are a set of its own, or Kafka alone is. After every fault nobody mends anything by hand.
 """
 
 import time
@@ -23,7 +23,7 @@ from waiting import until
 from darkroom.actors.worker import fault_of
 from darkroom.gateway.composition import Darkroom
 
-pytestmark = [pytest.mark.services, pytest.mark.soak]
+pytestmark = pytest.mark.services
 
 CLIENTS = 4
 DEADLINE_S = 3.0
@@ -62,10 +62,24 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    data, known = tmp_path_factory.mktemp("faults") / "data", Known()
+    folder = tmp_path_factory.mktemp("faults")
+    with own_servers(folder / "services") as servers, served(folder / "data", servers) as site:
+        yield site
+
+
+@pytest.fixture
+def site_of_kafka(tmp_path: Path) -> Iterator[Site]:
+    """Kafka alone, which starts soonest of those that lose nothing; the views are embedded."""
     with ExitStack() as stack:
-        servers = stack.enter_context(own_servers(data.parent / "services"))
-        variables = stack.enter_context(own_stack(servers)) | SETTINGS
+        servers = stack.enter_context(own_servers(tmp_path / "services", "kafka"))
+        yield stack.enter_context(served(tmp_path / "data", servers, "cassandra", "neo4j", "redis"))
+
+
+@contextmanager
+def served(data: Path, servers: OwnServers, *left_out: str) -> Iterator[Site]:
+    known = Known()
+    with ExitStack() as stack:
+        variables = stack.enter_context(own_stack(servers, *left_out)) | SETTINGS
         serve = listening("serve", "--runtime", "inline", "--shards", "2", data=data, settings=variables)
         url = stack.enter_context(serve)[1]
         clients = [Client(url, f"client_{number}", known, Ledger()) for number in range(CLIENTS)]
@@ -110,6 +124,12 @@ def frozen(servers: OwnServers, name: str) -> AbstractContextManager[None]:
     return servers.frozen(name)
 
 
+def test_a_killed_kafka_loses_and_doubles_no_write(site_of_kafka: Site, tmp_path: Path) -> None:
+    tried(site_of_kafka, "kafka", killed, FROZEN_S)
+    served_as_embedded(site_of_kafka, tmp_path / "embedded")
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("server", EXPECTED)
 @pytest.mark.parametrize("broken", [killed, frozen])
 def test_no_write_is_lost_or_doubled_and_the_shards_come_after_by_themselves(
@@ -186,6 +206,7 @@ def check_while_down(told: Ledger, expected: Expected) -> None:
     assert told.slowest_read_s() < READ_S_MAX
 
 
+@pytest.mark.soak
 def test_many_who_read_at_once_from_a_server_that_hangs_are_answered_by_the_deadline(site: Site) -> None:
     limits = httpx.Limits(max_connections=READERS)
     with site.servers.frozen("cassandra"), httpx.Client(base_url=site.url, timeout=60, limits=limits) as http:
@@ -198,7 +219,12 @@ def test_many_who_read_at_once_from_a_server_that_hangs_are_answered_by_the_dead
         assert answered_s < READ_S_MAX
 
 
+@pytest.mark.soak
 def test_after_all_of_it_everything_is_served_as_from_the_exported_log(site: Site, tmp_path: Path) -> None:
+    served_as_embedded(site, tmp_path / "embedded")
+
+
+def served_as_embedded(site: Site, folder: Path) -> None:
     until(site.is_well, "no lag and no fault", WELL_S, meanwhile=AssertionError)
-    with embedded_twin(site.darkroom.log, tmp_path / "embedded") as twin:
+    with embedded_twin(site.darkroom.log, folder) as twin:
         check_same(site.darkroom, twin)

@@ -17,10 +17,10 @@ from darkroom.gateway.commands import imports
 from darkroom.gateway.settings import load_settings
 from darkroom.projections.digests import PROJECTIONS
 
-pytestmark = [pytest.mark.services, pytest.mark.real_data, pytest.mark.soak]
+pytestmark = [pytest.mark.services, pytest.mark.real_data]
 
 FOLLOWS, FAVOURITES = "flickr-social.edges.tsv.gz", "flickr-favourites.user_photo.tsv.gz"
-PART_LINES = 2_000
+PART_LINES = 500
 
 
 @pytest.fixture

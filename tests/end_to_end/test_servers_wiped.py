@@ -22,7 +22,7 @@ from darkroom.projections.graph_adapters import neo4j_schema
 from darkroom.projections.store import StoreRefused
 from darkroom.projections.view_adapters import cassandra_tables
 
-pytestmark = [pytest.mark.services, pytest.mark.soak]
+pytestmark = pytest.mark.services
 
 PEOPLE, EVENTS = 12, 300
 SHARDS = 2
@@ -91,6 +91,7 @@ def appended(worlds: tuple[Darkroom, Darkroom]) -> None:
         darkroom.log.append([FeedViewed(user=1, newest=1)], [2**41])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("wipe", WIPES)
 def test_what_was_wiped_while_nobody_worked_is_noticed_and_rebuilt(
     worlds: tuple[Darkroom, Darkroom], wipe: str
@@ -107,7 +108,9 @@ def test_what_was_wiped_while_nobody_worked_is_noticed_and_rebuilt(
     check_same(served, embedded)
 
 
-@pytest.mark.parametrize("wipe", WIPES)
+@pytest.mark.parametrize(
+    "wipe", [wipe if wipe == "tables are emptied" else pytest.param(wipe, marks=pytest.mark.soak) for wipe in WIPES]
+)
 def test_what_is_wiped_under_shards_at_work_is_noticed_with_the_next_record(
     worlds: tuple[Darkroom, Darkroom], wipe: str
 ) -> None:
@@ -123,6 +126,7 @@ def test_what_is_wiped_under_shards_at_work_is_noticed_with_the_next_record(
     check_same(served, embedded)
 
 
+@pytest.mark.soak
 def test_a_lost_keyspace_is_refused_by_name_and_made_anew_as_is_said(service: Services, tmp_path: Path) -> None:
     with own_stack(service) as stack:
         with opened(tmp_path / "served", stack) as served:
