@@ -1,6 +1,5 @@
 """The feed cache on a real Redis: whatever it loses, repeats, delays or forgets, nobody is served an older feed."""
 
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from moody_redis import Fate, MoodyLink
 from redis import Redis
 from redis_trials import USERS, Trial, effects_of, seeded_trial
+from services.redis_addresses import redis_address
 from services.services import Services
 
 from darkroom.projections.feed_cache import NOTHING_TO_FILL, CacheCounts, FeedKey, Lease
@@ -28,12 +28,7 @@ VIEWS = pytest.mark.parametrize("snapshots", [True, False], ids=["snapshots", "r
 
 @pytest.fixture
 def address(service: Services) -> RedisAddress:
-    return address_of(service)
-
-
-def address_of(service: Services) -> RedisAddress:
-    where = service("redis")
-    return RedisAddress(where["host"], where["port"], f"test:{uuid.uuid4().hex}", deadline_s=5, tell_s=5, pauses=0)
+    return redis_address(service)
 
 
 def read(cache: RedisFeedCache, position: int, key: FeedKey = KEY) -> FeedHead | Lease:
