@@ -26,7 +26,7 @@ from darkroom.projections.shard_state import FoldSettings
 def simulate_a_quarrel(seed: int, open_views: OpenViews, *, may_land_in_part: bool) -> None:
     """Crashes between publishing and commit, and other cuts afterwards: readers end with what the log says."""
     source = random.Random(seed)
-    world = PublishingWorld(_quarrel(source, 16), 1 + seed % 2, FoldSettings(), open_views, seed=seed)
+    world = PublishingWorld(quarrel(source, 16), 1 + seed % 2, FoldSettings(), open_views, seed=seed)
     crashes = [Landing.UNCOMMITTED, Landing.UNTOLD, Landing.PART if may_land_in_part else Landing.UNTOLD]
     for _ in range(8):
         shard = source.randrange(len(world.shards))
@@ -50,7 +50,7 @@ def _check(world: PublishingWorld) -> None:
             check_post(reading, oracle, post)
 
 
-def _quarrel(source: random.Random, size: int) -> History:
+def quarrel(source: random.Random, size: int) -> History:
     """Two people like, unlike, block and unblock each other over a post of each: rules that hang on one another."""
     events: list[Event] = [UserRegistered(username=personal(""), display_name=personal("")) for _ in range(2)]
     events += [PostPublished(author=author, caption=personal("")) for author in (1, 2)]
