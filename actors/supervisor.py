@@ -168,7 +168,8 @@ class Supervisor:
                 self._runtime.stop(number)
             finally:
                 generation.close()
-                self._generations.drop_others({old.generation})
+                # Whatever the pointer names stays: that it was replaced may not have been heard of.
+                self._generations.drop_others({old.generation, self._generations.pointer().generation})
             raise
         generation.close()
         self._patiently(lambda: self._generations.drop_others({number}))
@@ -179,11 +180,19 @@ class Supervisor:
         try:
             self._runtime.stop(old.generation)
             self._wait_for(generation, self._patiently(self._old_position), progress)
-            self._patiently(lambda: self._generations.serve(pointer))
+            self._serve(pointer)
         except BaseException:
             if old.generation and not self._closing.is_set():
                 self._start_workers(old.generation, old.shards)
             raise
+
+    def _serve(self, pointer: Pointer) -> None:
+        """Where a server did not say whether the pointer was replaced, it is looked at."""
+        try:
+            self._patiently(lambda: self._generations.serve(pointer))
+        except StoreUnavailable:
+            if self._patiently(self._generations.pointer) != pointer:
+                raise
 
     def _old_position(self) -> int:
         """How far answers were given from it; 0 where it cannot be read, which is what a rebuild is to mend."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from waiting import until
 
+from darkroom.actors import standstill
 from darkroom.actors import supervisor as supervisors
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import RebuildAnswer, RebuildRequest, Supervisor, ask_for_rebuild, take_answer
@@ -15,7 +16,7 @@ from darkroom.events.facts import UserRegistered, personal
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.gateway.settings import Settings
 from darkroom.gateway.shard_wiring import ShardsOf
-from darkroom.projections.generations import FolderGenerations, Generation, Pointer, read_pointer
+from darkroom.projections.generations import FolderGenerations, Generation, Pointer, open_serving, read_pointer
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import StoreUnavailable
 
@@ -40,6 +41,9 @@ class Unsteady(FolderGenerations):
     """Generations on a server that gives each question no answer the first time, once it `is_unsteady`."""
 
     is_unsteady = False
+    says_nothing = False  # of having replaced the pointer
+    loses_pointer = False  # from then on
+    pointer_is_lost = False
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -53,9 +57,17 @@ class Unsteady(FolderGenerations):
         generation = super().open_serving()
         return generation and self._unsteady(generation, f"positions of {generation.number}, which serves")
 
+    def pointer(self) -> Pointer:
+        if self.pointer_is_lost:
+            raise StoreUnavailable("pointer")
+        return super().pointer()
+
     def serve(self, pointer: Pointer) -> None:
         self.answer("serve")
         super().serve(pointer)
+        if self.says_nothing:
+            self.pointer_is_lost = self.loses_pointer
+            raise StoreUnavailable("it is replaced, but who knows")
 
     def drop_others(self, keep: set[int]) -> list[int]:
         self.answer("drop")
@@ -149,3 +161,23 @@ def test_no_question_that_a_server_leaves_unanswered_once_ends_a_rebuild_or_a_ca
     house.generations.unanswered.clear()
     assert house.supervisor.catch_up() == PEOPLE
     assert house.generations.unanswered == {"open", "positions of 2, which serves"}
+
+
+def test_a_switch_whose_success_is_not_told_of_is_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standstill, "TRANSIENT_S_MAX", 0.0)
+    house.generations.says_nothing = True
+    assert house.supervisor.rebuild(None) == 2
+    assert read_pointer(house.directory.generations).generation == 2
+    assert house.supervisor.catch_up() == PEOPLE
+
+
+def test_a_generation_that_may_serve_is_not_dropped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standstill, "TRANSIENT_S_MAX", 0.0)
+    house.generations.says_nothing = house.generations.loses_pointer = True
+    with pytest.raises(StoreUnavailable, match="pointer"):
+        house.supervisor.rebuild(None)
+    assert {path.name for path in house.directory.generations.glob("0*")} == {"000001", "000002"}
+    serving = open_serving(house.directory.generations)
+    assert serving is not None
+    assert (serving.number, serving.positions()) == (2, [PEOPLE])
+    serving.close()
