@@ -1,14 +1,12 @@
 """Views on Cassandra: rows published a second, and home feed pages read, by the real server of `make services`."""
 
 import gc
-import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -16,8 +14,8 @@ from cassandra.concurrent import execute_concurrent
 from cassandra.query import BatchStatement, BatchType
 
 from benchmarks.measure import OURS, Aim, Measurement, Row, percentile, rate, turns
-from benchmarks.peer_environments import PeerMissing
 from benchmarks.run import Bench
+from benchmarks.running_servers import running
 from benchmarks.worlds import append_all
 from darkroom.actors.shard import Shard
 from darkroom.events.facts import Event
@@ -37,7 +35,6 @@ from darkroom.projections.view_adapters.cassandra_publisher import CassandraPubl
 from darkroom.projections.view_adapters.cassandra_tables import create_generation, user_slot
 
 TITLE = "Views on Cassandra"
-SERVICES = Path(__file__).parents[1] / ".services" / "services.json"
 BATCH_EVENTS = 5_000
 NAIVE_ROWS = 20_000
 LIMIT = 20
@@ -101,9 +98,7 @@ def rows(bench: Bench) -> Iterator[Row]:
 @contextmanager
 def keyspace() -> Iterator[CassandraSession]:
     """A keyspace of its own on the server that `make services` started."""
-    if not SERVICES.exists():
-        raise PeerMissing("no Cassandra runs; start it with `make services`")
-    server = json.loads(SERVICES.read_text(encoding="utf-8"))["cassandra"]
+    (server,) = running("cassandra")
     name = f"bench_{uuid.uuid4().hex[:12]}"
     address = CassandraAddress(((server["host"], server["port"]),), name, server["user"], server["password"])
     session = open_session(address, create=True, wait_s=60, tell=print)

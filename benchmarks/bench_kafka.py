@@ -5,7 +5,6 @@ acknowledgement, of a group that another process cut in two, or of a topic that 
 measured nobody copies.
 """
 
-import json
 import os
 import tempfile
 import uuid
@@ -22,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from benchmarks.bench_append import append_together, likes
 from benchmarks.measure import OURS, Aim, Measurement, Row, percentile, rate, turns
 from benchmarks.run import Bench
+from benchmarks.running_servers import running
 from darkroom.events.codec import Codec, encode
 from darkroom.events.facts import Event, Recorded
 from darkroom.events.log_adapters.kafka import KafkaAddress, KafkaEventLog
@@ -30,7 +30,6 @@ from darkroom.events.log_adapters.kafka_records import body_of, messages_of, new
 from darkroom.events.log_adapters.lmdb import rows_of
 
 TITLE = "Kafka"
-SERVICES = Path(__file__).parents[1] / ".services" / "services.json"
 ROUNDS = {1: 500, 100: 200, 1_000: 100}
 WRITERS = 16
 RECORDS = 500_000
@@ -44,10 +43,7 @@ DECODED = "the bare client, checked, stored with LMDB and decoded"
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    if not SERVICES.exists():
-        print("Kafka is not measured: it was not started (make services)")
-        return
-    where = json.loads(SERVICES.read_text(encoding="utf-8"))["kafka"]
+    (where,) = running("kafka")
     servers = f"{where['host']}:{where['port']}"
     for group, rounds in ROUNDS.items():
         yield _groups(bench, servers, group, bench.size(rounds, 1 + rounds // 20))

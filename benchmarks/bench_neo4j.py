@@ -4,18 +4,17 @@ Every contender writes the same edges, skewed as real ones are, into an empty ge
 bare driver keep no checkpoint and compute nothing; the batched one is the best that was found.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import neo4j
 import numpy as np
 
 from benchmarks.measure import OURS, Aim, Measurement, Row, rate, turns
 from benchmarks.run import Bench
+from benchmarks.running_servers import running
 from darkroom.projections.effects import BucketSizes, Change, Effects
 from darkroom.projections.graph_adapters.neo4j_connection import Neo4j, Neo4jAddress, open_neo4j
 from darkroom.projections.graph_adapters.neo4j_publisher import Neo4jPublisher
@@ -24,7 +23,6 @@ from darkroom.projections.store import Checkpoint
 from darkroom.projections.tables import FOLLOWING
 
 TITLE = "Neo4j"
-SERVICES = Path(__file__).parents[1] / ".services" / "services.json"
 BATCHES = {1_000: 20, 10_000: 5}
 USERS = 20_000
 SINGLE = 300
@@ -47,10 +45,7 @@ Edge = tuple[int, int, int]
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    if not SERVICES.exists():
-        print("Neo4j is not measured: it was not started (make services)")
-        return
-    where = json.loads(SERVICES.read_text(encoding="utf-8"))["neo4j"]
+    (where,) = running("neo4j")
     address = Neo4jAddress(f"bolt://{where['host']}:{where['port']}", where["user"], where["password"], deadline_s=60)
     with ExitStack() as stack:
         connection = open_neo4j(address, wait_s=60, tell=print)

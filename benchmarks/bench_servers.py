@@ -4,7 +4,6 @@ One process runs the gateway's part and two shards in threads, with Kafka, Cassa
 on the same machine; its twin is the same process on the embedded default.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ import numpy as np
 from confluent_kafka.admin import AdminClient
 
 from benchmarks.measure import OURS, Row, percentile
-from benchmarks.peer_environments import PeerMissing
 from benchmarks.run import Bench
+from benchmarks.running_servers import running
 from benchmarks.worlds import Graph, append_all, follows, posts, power_law, registrations
 from darkroom.actors.runtimes.inline import InlineRuntime
 from darkroom.actors.supervisor import Supervisor
@@ -32,7 +31,9 @@ from darkroom.projections.reading import Reading
 from darkroom.projections.routing import Ids
 
 TITLE = "All servers together"
-SERVICES = Path(__file__).parents[1] / ".services" / "services.json"
+NAMES = {"kafka": "topic", "cassandra": "keyspace", "neo4j": "namespace", "redis": "prefix"}
+"""Of each server, what the setting is called that keeps ours apart from others'."""
+
 SHARDS = 2
 MEAN_FOLLOWS = 30
 GROUP = 100
@@ -75,8 +76,6 @@ class System:
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    if not SERVICES.exists():
-        raise PeerMissing("the servers do not run; start them with `make services`")
     graph = power_law(bench.size(2_000, 200), MEAN_FOLLOWS)
     authors = np.random.default_rng(7).integers(1, graph.users + 1, bench.size(4_000, 400), dtype=np.uint64)
     with bench.folder() as folder, ExitStack() as stack:
@@ -127,10 +126,9 @@ def _reading(bench: Bench, systems: dict[str, System], graph: Graph) -> Iterator
 @contextmanager
 def on_servers() -> Iterator[dict[str, str]]:
     """The settings of a Darkroom with names of its own on every server; what it left there goes."""
-    told, name = json.loads(SERVICES.read_text(encoding="utf-8")), f"bench_{uuid.uuid4().hex[:16]}"
-    variables: dict[str, str] = {}
-    for server, own in (("kafka", "topic"), ("cassandra", "keyspace"), ("neo4j", "namespace"), ("redis", "prefix")):
-        prefix, where = f"DARKROOM_{server.upper()}", told[server]
+    name, variables = f"bench_{uuid.uuid4().hex[:16]}", dict[str, str]()
+    for (server, own), where in zip(NAMES.items(), running(*NAMES), strict=True):
+        prefix = f"DARKROOM_{server.upper()}"
         variables[prefix] = ("bolt://" if server == "neo4j" else "") + f"{where['host']}:{where['port']}"
         variables[f"{prefix}_{own.upper()}"] = name
         if where["user"]:
