@@ -15,11 +15,11 @@ run: .venv/can-run  ## fill the demo world the first time, then serve it from cl
 	$(BIN)/darkroom demo --data darkroom-data --config cluster.yaml
 	$(BIN)/darkroom serve --data darkroom-data --config cluster.yaml
 
-test: .venv/can-test  ## ruff, mypy --strict and every test but the soak tests
+test: .venv/can-test  ## ruff, mypy --strict and every test but the soak tests, in two processes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .typing/darkroom tests benchmarks deploy/services
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" -n 2 --dist loadscope
 
 soak: .venv/can-test  ## the tests that take minutes
 	$(BIN)/pytest -m soak

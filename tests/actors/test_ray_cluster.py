@@ -178,6 +178,7 @@ def beside_head(places: dict[int, tuple[int, int]]) -> tuple[int, tuple[int, int
     return next((shard, place) for shard, place in places.items() if place[0])
 
 
+@pytest.mark.soak
 def test_a_killed_nodes_shards_go_on_elsewhere_from_an_empty_disk(house: ServedHouse, nodes: RayNodes) -> None:
     begun(house)
     places = house.places(nodes)

@@ -626,7 +626,7 @@ def storm(house: House, ray: RayRuntime, kills: int, append_every_s: float) -> N
 @pytest.mark.ray
 def test_a_storm_of_kills_changes_nothing(tmp_path: Path, ray_cluster: RayRuntime, long_chronicle: Chronicle) -> None:
     house = House(tmp_path / "data", LentRuntime(ray_cluster), long_chronicle, batch=20)
-    storm(house, ray_cluster, kills=10, append_every_s=0.02)
+    storm(house, ray_cluster, kills=6, append_every_s=0.02)
     house.close()
 
 

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from services.services import PROGRAM, control, own_folder, started
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.own_servers]
 
 Variables = dict[str, str]
 SERVE = ("serve", "--runtime", "inline", "--shards", "1", "--port", "0")

@@ -115,6 +115,7 @@ def test_counters_and_graph_answers_are_those_computed_from_the_files(imported: 
         assert (told["likes"], told["comments"]) == (len(world.likers[post]), 0)
 
 
+@pytest.mark.soak
 def test_a_rebuild_to_another_number_of_shards_serves_the_same(imported: tuple[Path, World]) -> None:
     data, world = imported
     people = random.Random(4).sample(sorted(world.person.values()), 20)

@@ -23,7 +23,7 @@ from waiting import until
 from darkroom.actors.worker import fault_of
 from darkroom.gateway.composition import Darkroom
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.own_servers]
 
 CLIENTS = 4
 DEADLINE_S = 3.0
@@ -67,19 +67,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
-def site_of_kafka(tmp_path: Path) -> Iterator[Site]:
-    """Kafka alone, which starts soonest of those that lose nothing; the views are embedded."""
-    with ExitStack() as stack:
-        servers = stack.enter_context(own_servers(tmp_path / "services", "kafka"))
-        yield stack.enter_context(served(tmp_path / "data", servers, "cassandra", "neo4j", "redis"))
-
-
 @contextmanager
-def served(data: Path, servers: OwnServers, *left_out: str) -> Iterator[Site]:
+def served(data: Path, servers: OwnServers) -> Iterator[Site]:
     known = Known()
     with ExitStack() as stack:
-        variables = stack.enter_context(own_stack(servers, *left_out)) | SETTINGS
+        variables = stack.enter_context(own_stack(servers)) | SETTINGS
         serve = listening("serve", "--runtime", "inline", "--shards", "2", data=data, settings=variables)
         url = stack.enter_context(serve)[1]
         clients = [Client(url, f"client_{number}", known, Ledger()) for number in range(CLIENTS)]
@@ -122,11 +114,6 @@ def killed(servers: OwnServers, name: str) -> Iterator[None]:
 
 def frozen(servers: OwnServers, name: str) -> AbstractContextManager[None]:
     return servers.frozen(name)
-
-
-def test_a_killed_kafka_loses_and_doubles_no_write(site_of_kafka: Site, tmp_path: Path) -> None:
-    tried(site_of_kafka, "kafka", killed, FROZEN_S)
-    served_as_embedded(site_of_kafka, tmp_path / "embedded")
 
 
 @pytest.mark.soak

@@ -40,7 +40,7 @@ SHARDS = 3
 EVENTS = 120
 GENERATION = 1
 PAGES = (1, 4, 50)
-LIMITS = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+LIMITS = settings(max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def test_the_authors_of_photos_are_drawn_by_seed_from_everybody(tmp_path: Path) 
         ("huge", b"1" * 5000 + b" 1\n", "line 2: a number is above 2147483647"),
         ("bytes", b"\xff\xfe 1\n", "line 2: "),
         ("plain.gz", b"1 2\n", "cannot be read"),
-        ("cut.gz", gzip.compress(b"1 2\n" * 1000)[:-10], "cannot be read"),
+        ("cut.gz", gzip.compress(b"1 2\n" * 1000, mtime=0)[:-10], "cannot be read"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_appended(tmp_path: Path, name: str, content: bytes, told: str) -> None:

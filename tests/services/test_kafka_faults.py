@@ -21,7 +21,7 @@ from darkroom.events.log import APPEND_EVENTS_MAX, LogBusy, LogError, LogUnreach
 from darkroom.events.log_adapters.kafka import KafkaAddress, KafkaEventLog
 from darkroom.events.log_adapters.kafka_appender import WAITING_EVENTS_MAX
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.own_servers]
 DEADLINE_S = 60.0
 OURS_S = 3.0
 
