@@ -94,17 +94,11 @@ class LmdbEnvironment:
         if reason is not None:
             raise EnvironmentUnusable(f"{data_file} is damaged: {reason}")
 
-    @contextmanager
-    def read(self) -> Iterator[lmdb.Transaction[bytes]]:
-        """A snapshot; everything read in it is of one moment."""
-        transaction = self._begin_reading()
-        try:
-            with transaction:
-                yield transaction
-        finally:
-            self._end_reading()
+    def read(self) -> Read:
+        """A snapshot, as a context manager; everything read in it is of one moment."""
+        return Read(self)
 
-    def _begin_reading(self) -> lmdb.Transaction[bytes]:
+    def begin_reading(self) -> lmdb.Transaction[bytes]:
         with self._no_readers:
             try:
                 transaction = self.env.begin()
@@ -114,7 +108,8 @@ class LmdbEnvironment:
             self._readers += 1
             return transaction
 
-    def _end_reading(self) -> None:
+    def end_reading(self, transaction: lmdb.Transaction[bytes]) -> None:
+        transaction.abort()
         with self._no_readers:
             self._readers -= 1
             if not self._readers:
@@ -218,6 +213,23 @@ class LmdbEnvironment:
         self._metas.close()
         os.close(self._data_file)
         os.close(self._lock_file)
+
+
+class Read:
+    """A read transaction while it is entered. A class, for a generator costs more than the transaction."""
+
+    __slots__ = ("_environment", "_transaction")
+
+    def __init__(self, environment: LmdbEnvironment) -> None:
+        self._environment = environment
+        self._transaction: lmdb.Transaction[bytes]
+
+    def __enter__(self) -> lmdb.Transaction[bytes]:
+        self._transaction = self._environment.begin_reading()
+        return self._transaction
+
+    def __exit__(self, *exception: object) -> None:
+        self._environment.end_reading(self._transaction)
 
 
 def _make_folders(path: Path) -> list[Path]:

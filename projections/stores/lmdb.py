@@ -7,8 +7,7 @@ from __future__ import annotations  # LMDB's classes are generic to type checker
 
 import errno
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import msgspec
 from darkroom.events.lmdb_environments import (
     NO_ROOM,
     EnvironmentUnusable,
+    Read,
     WriteLockTimeout,
     close_environment,
     open_environment,
@@ -149,10 +149,8 @@ class LmdbShardStore:
     def identity(self) -> Identity:
         return self._identity
 
-    @contextmanager
-    def snapshot(self) -> Iterator[LmdbSnapshot]:
-        with self._environment.read() as transaction:
-            yield LmdbSnapshot(transaction, self._databases)
+    def snapshot(self) -> OpenSnapshot:
+        return OpenSnapshot(self._environment.read(), self._databases)
 
     def checkpoint(self) -> Checkpoint:
         with self._environment.read() as transaction:
@@ -186,6 +184,27 @@ class LmdbShardStore:
 
     def close(self) -> None:
         close_environment(self._environment)
+
+
+class OpenSnapshot:
+    """A snapshot while it is entered."""
+
+    __slots__ = ("_databases", "_read")
+
+    def __init__(self, read: Read, databases: dict[str, Any]) -> None:
+        self._read = read
+        self._databases = databases
+
+    def __enter__(self) -> LmdbSnapshot:
+        transaction = self._read.__enter__()
+        try:
+            return LmdbSnapshot(transaction, self._databases)
+        except BaseException:
+            self._read.__exit__()
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        self._read.__exit__()
 
 
 def _change(transaction: lmdb.Transaction[bytes], database: Any, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
