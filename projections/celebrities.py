@@ -40,6 +40,8 @@ class KnownCelebrities:
         if known[1] is None:
             return since_of(snapshot.get_each(CELEBRITIES, [id_key(user) for user in users.tolist()]))
         authors, since = known[1]
+        if len(authors) == 1:  # nobody ever was one
+            return np.zeros(len(users), dtype=np.uint64)
         index = np.searchsorted(authors, users)
         return np.where(authors[index] == users, since[index], np.uint64(0))
 

@@ -24,6 +24,9 @@ from darkroom.projections.shard_state import ShardState, id_key
 from darkroom.projections.tables import CELEBRITIES, FOLLOWING, MUTES, POSTS, TIMELINES
 from darkroom.projections.views import FeedHead, View
 
+EDGES, EDGES_KEPT_MAX = "edges", 512
+"""What is kept for the next page of the same reader, unless it is over 8 KB."""
+
 # Built by
 
 
@@ -91,13 +94,9 @@ class _Edges:
     __slots__ = ("followees", "reach")
 
     def __init__(self, own: View, user: int, horizon: int) -> None:
-        followees, since = _with_oneself(own.columns(FOLLOWING, user), user)
-        muted = own.columns(MUTES, user)[0]
-        if len(muted):
-            keep = ~np.isin(followees, muted)
-            followees, since = followees[keep], since[keep]
-        self.followees = followees
-        self.reach = np.maximum(np.maximum(since, own.celebrities(followees)), np.uint64(horizon))
+        known: list[tuple[Ids, Ids] | None] = own.recall(EDGES, [user])
+        self.followees, since = known[0] or _edges(own, user)
+        self.reach = np.maximum(np.maximum(since, own.celebrities(self.followees)), np.uint64(horizon))
 
     def among(self, authors: Ids) -> list[bool]:
         """Which of the authors are followed. There is always one, oneself."""
@@ -109,6 +108,18 @@ class _Edges:
         """Followee → the highest id for which rows do not answer, of those where that is above `low`."""
         chosen = np.flatnonzero(self.reach > np.uint64(low))
         return dict(zip(self.followees[chosen].tolist(), self.reach[chosen].tolist(), strict=True))
+
+
+def _edges(own: View, user: int) -> tuple[Ids, Ids]:
+    """Whom the user follows and has not muted, by id, and since when."""
+    followees, since = _with_oneself(own.columns(FOLLOWING, user), user)
+    muted = own.columns(MUTES, user)[0]
+    if len(muted):
+        keep = ~np.isin(followees, muted)
+        followees, since = followees[keep], since[keep]
+    if len(followees) <= EDGES_KEPT_MAX:
+        own.keep(EDGES, [(user, (followees, since))])
+    return followees, since
 
 
 def _with_oneself(following: Ids, user: int) -> Ids:

@@ -63,16 +63,22 @@ def sizes(snapshot: Snapshot, tables: Sequence[str], owners: Sequence[int]) -> l
 def _headers(firsts: Sequence[bytes | None]) -> list[int]:
     """The header of each owner's first page as it is stored; 0 where there is no page."""
     word = _HEADER.unpack_from
-    return [0 if page is None else word(page)[0] for page in firsts]
+    return [word(page)[0] if page else 0 for page in firsts]
 
 
-def counted(snapshot: Snapshot, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
-    """How many entries each owner has, and whether one of them has the key."""
-    firsts = snapshot.get_each(table, [page_key(owner, 0) for owner in owners])
+def firsts(snapshot: Snapshot, table: str, owners: Sequence[int]) -> list[bytes]:
+    """Each owner's first page as it is stored, empty where there is none."""
+    return [page or b"" for page in snapshot.get_each(table, [page_key(owner, 0) for owner in owners])]
+
+
+def counted(
+    snapshot: Snapshot, table: str, owners: Sequence[int], firsts: Sequence[bytes], key: int
+) -> list[tuple[int, bool]]:
+    """How many entries each owner has, of whom the first pages are at hand, and whether one of them has the key."""
     # Most have one page, which is read for the count anyway; where the key's bytes are not in it, the key is not.
     trace = (key & KEY_MAX).to_bytes(8, "little")
     return [
-        (header >> 1, (header & 1 == 1 or trace in (page or b"")) and find(snapshot, table, owner, key) is not None)
+        (header >> 1, (header & 1 == 1 or trace in page) and find(snapshot, table, owner, key) is not None)
         for owner, page, header in zip(owners, firsts, _headers(firsts), strict=True)
     ]
 

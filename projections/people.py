@@ -130,9 +130,12 @@ def profiles_as_claimed(view: View, users: list[int]) -> dict[int, ProfileRow]:
 
 def with_names_won(reading: Reading, found: dict[int, ProfileRow]) -> dict[int, ProfileRow]:
     """The profiles, without the names that another claimed first."""
-    claims = {user: folded_name(profile.username) or "" for user, profile in found.items()}
-    _know_holders(reading, {name for name in claims.values() if name and name not in reading.holders})
-    losers = [user for user, name in claims.items() if reading.holders.get(name) != user]
+    claims = [(user, folded_name(profile.username) or "") for user, profile in found.items()]
+    unsure = [(user, name) for user, name in claims if reading.holders.get(name) != user]
+    if not unsure:
+        return found
+    _know_holders(reading, {name for _, name in unsure if name and name not in reading.holders})
+    losers = [user for user, name in unsure if reading.holders.get(name) != user]
     return found | {user: msgspec.structs.replace(found[user], username="") for user in losers}
 
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from darkroom.projections.bitmaps import Bitmap
+from darkroom.projections.change_notes import ChangeNotes
 from darkroom.projections.effects import BucketSizes, Effects
 from darkroom.projections.feed_rows import FeedRows
 from darkroom.projections.packed import PackedTable
@@ -87,6 +88,7 @@ class ShardState:
         self._next_day_ms = 0
         self.recipients = Recipients()
         self._bucket_sizes = BucketSizes()
+        self._notes = None if publishes else ChangeNotes()  # whoever publishes is not read from here
         self.effects: Effects | None = None
         if publishes:
             self.effects = Effects(self.serves, self._bucket_sizes)
@@ -206,6 +208,8 @@ class ShardState:
             # The horizon once more by itself: every feed read asks for it, and needs no list of days.
             meta += [(DAYS_KEY, msgspec.msgpack.encode(self._days)), (HORIZON_KEY, id_key(self._days.horizon))]
             self._days_changed = False
+        if self._notes is not None:
+            meta += self._notes.rows(self.live.source, changes, self.position)
         changes[META] = sorted(meta)
         if self.effects is not None:
             self.effects.feeds_changed(changes[FEEDS])

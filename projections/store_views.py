@@ -1,17 +1,35 @@
 """Views of a shard whose store is at hand: each is one snapshot, so it answers at exactly its checkpoint."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from darkroom.projections import bitmaps, feed_rows, pages
 from darkroom.projections.celebrities import KnownCelebrities
+from darkroom.projections.change_notes import NOTED
+from darkroom.projections.kept_rows import KeptRows
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.routing import Ids
-from darkroom.projections.shard_state import HORIZON_KEY
+from darkroom.projections.shard_state import HORIZON_KEY, id_key
 from darkroom.projections.store import Checkpoint, ShardStore, Snapshot
-from darkroom.projections.tables import COMMENT, COMMENTED, FOLLOW, FOLLOWING, LIKE, LIKED, LIVE, META, POST, TIMELINES
+from darkroom.projections.tables import (
+    COMMENT,
+    COMMENTED,
+    FOLLOW,
+    FOLLOWING,
+    LIKE,
+    LIKED,
+    LIVE,
+    META,
+    POST,
+    POSTS,
+    PROFILES,
+    TIMELINES,
+)
 from darkroom.projections.views import Deed, Entry, FeedHead, View
 
 
@@ -21,34 +39,60 @@ class StoreViews:
     def __init__(self, store: ShardStore) -> None:
         self.store = store
         self._celebrities = KnownCelebrities()
+        self._kept = KeptRows(store.identity.shards)
 
-    @contextmanager
-    def view(self) -> Iterator[View]:
-        with self.store.snapshot() as snapshot:
-            yield SnapshotView(snapshot, self._celebrities)
+    def view(self) -> "OpenView":
+        return OpenView(self.store.snapshot(), self._celebrities, self._kept)
 
     def checkpoint(self) -> Checkpoint:
         return self.store.checkpoint()
 
 
+class OpenView:
+    """A view while it is entered."""
+
+    __slots__ = ("_celebrities", "_kept", "_snapshot")
+
+    def __init__(
+        self, snapshot: AbstractContextManager[Snapshot], celebrities: KnownCelebrities, kept: KeptRows
+    ) -> None:
+        self._snapshot = snapshot
+        self._celebrities = celebrities
+        self._kept = kept
+
+    def __enter__(self) -> View:
+        return SnapshotView(self._snapshot.__enter__(), self._celebrities, self._kept)
+
+    def __exit__(self, *exception: object) -> None:
+        self._snapshot.__exit__(None, None, None)
+
+
 class SnapshotView:
-    """See `View`. `celebrities` are what is known of them from earlier snapshots of the store."""
+    """See `View`. `celebrities` and `kept` are what is known from earlier snapshots of the store."""
 
-    __slots__ = ("_celebrities", "_snapshot")
+    __slots__ = ("_celebrities", "_kept", "_snapshot")
 
-    def __init__(self, snapshot: Snapshot, celebrities: KnownCelebrities | None = None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, celebrities: KnownCelebrities | None = None, kept: KeptRows | None = None
+    ) -> None:
         self._snapshot = snapshot
         self._celebrities = celebrities or KnownCelebrities()
+        self._kept = kept or KeptRows()
 
     @property
     def checkpoint(self) -> Checkpoint:
         return self._snapshot.checkpoint
 
     def sizes(self, tables: Sequence[str], owners: Sequence[int]) -> list[tuple[int, ...]]:
-        return pages.sizes(self._snapshot, tables, owners)
+        ask = partial(pages.sizes, self._snapshot, tables)
+        if not NOTED.issuperset(tables):
+            return ask(owners)
+        return self._kept.each(self._snapshot, tables, owners, ask)
 
     def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
-        return pages.counted(self._snapshot, table, owners, key)
+        ask = partial(pages.firsts, self._snapshot, table)
+        firsts = self._kept.each(self._snapshot, table, owners, ask) if table in NOTED else ask(owners)
+        return pages.counted(self._snapshot, table, owners, firsts, key)
 
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
         return [pages.find(self._snapshot, table, owner, key) for owner, key in entries]
@@ -91,7 +135,19 @@ class SnapshotView:
         return self._snapshot.get(table, key)
 
     def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self._snapshot.get_each(table, keys)
+        if table not in (POSTS, PROFILES):
+            return self._snapshot.get_each(table, keys)
+        ids = struct.unpack(f">{len(keys)}Q", b"".join(keys))
+        return self._kept.each(self._snapshot, table, ids, partial(self._rows_of, table))
+
+    def _rows_of(self, table: str, ids: Sequence[int]) -> list[bytes | None]:
+        return self._snapshot.get_each(table, [id_key(each) for each in ids])
+
+    def recall(self, kind: str, ids: Sequence[int]) -> list[Any]:
+        return self._kept.recall(self._snapshot, kind, ids)
+
+    def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
+        self._kept.keep(self._snapshot, kind, values)
 
     def live(self, users: Sequence[int]) -> list[bool]:
         return [bitmaps.contains(self._snapshot, LIVE, user) for user in users]

@@ -6,9 +6,9 @@ still stands is missing. Calls speak in batches, for behind a network each is a 
 StoreError.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.routing import Ids
@@ -81,6 +81,15 @@ class View(Protocol):
 
     def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, in order, or None."""
+
+    def recall(self, kind: str, ids: Sequence[int]) -> list[Any]:
+        """What an earlier reader kept of each id, in order, as far as it still stands; None where nothing is known.
+
+        A view that cannot tell what changed knows of nothing.
+        """
+
+    def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
+        """For later readers, of users and posts: what this view says of each, and nothing but this view."""
 
     def live(self, users: Sequence[int]) -> list[bool]:
         """Which of the users are registered and not deleted, as far as this shard knows."""

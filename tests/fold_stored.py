@@ -9,7 +9,7 @@ from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity
 from darkroom.projections.stores.memory import MemoryShardStore
-from darkroom.projections.tables import TABLES
+from darkroom.projections.tables import META, TABLES
 
 ALL = 1 << 30
 
@@ -18,7 +18,7 @@ Rows = dict[str, list[tuple[bytes, bytes]]]
 
 
 def stored(history: History, shards: int, batches: list[int], settings: FoldSettings) -> list[Rows]:
-    """What each shard holds at the end, folded in batches of these sizes in turn."""
+    """What each shard holds at the end, folded in batches of these sizes in turn, but for what it noted of these."""
     log = MemoryEventLog()
     log.append([event for _, event in history], [time_ms for time_ms, _ in history])
     found = []
@@ -28,5 +28,7 @@ def stored(history: History, shards: int, batches: list[int], settings: FoldSett
         while shard.step(next(sizes)):
             pass
         with store.snapshot() as snapshot:
-            found.append({name: snapshot.scan(name, b"", b"\xff" * 40, limit=ALL) for name in TABLES})
+            rows = {name: snapshot.scan(name, b"", b"\xff" * 40, limit=ALL) for name in TABLES}
+        rows[META] = [row for row in rows[META] if not row[0].startswith(b"note")]
+        found.append(rows)
     return found

@@ -96,12 +96,14 @@ def test_what_is_stored_does_not_depend_on_where_batches_were_cut_or_shards_rest
 
 
 def contents(store: object) -> dict[str, dict[int, dict[int, tuple[int, ...]]] | dict[bytes, bytes]]:
-    """What a store in memory holds, packed tables unpacked, for how entries lie in pages may differ."""
+    """What a store in memory holds but for its notes of batches, packed tables unpacked, for their pages may differ."""
     tables = store._tables  # type: ignore[attr-defined]
     found: dict[str, dict[int, dict[int, tuple[int, ...]]] | dict[bytes, bytes]] = {}
     for name, rows in tables.items():
         if name not in WORDS:
-            found[name] = {key: value for key, value in rows.items() if value.strip(b"\0")}
+            found[name] = {
+                key: value for key, value in rows.items() if value.strip(b"\0") and not key.startswith(b"note")
+            }
             continue
         owners: dict[int, dict[int, tuple[int, ...]]] = {}
         for key, value in rows.items():

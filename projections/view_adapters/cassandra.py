@@ -5,9 +5,10 @@ there too. Whatever is asked of many owners or keys is asked in one round of few
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -228,6 +229,12 @@ class CassandraView:
 
     def _rows_request(self, table: str, slots: list[int], keys: Sequence[bytes]) -> Request:
         return self._queries.rows, (self._shard, table, slots, keys)
+
+    def recall(self, kind: str, ids: Sequence[int]) -> list[Any]:  # noqa: ARG002
+        return [None] * len(ids)
+
+    def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
+        """Nobody tells what changes, so nothing is kept."""
 
     def live(self, users: Sequence[int]) -> list[bool]:
         keys = [row_key(user) for user in users]
