@@ -44,8 +44,8 @@ class Pages:
         """A page as it is sent."""
         with Reading(self._views, holders=self._holders) as reading:
             page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
-            entries = posts(reading, [(entry.post, entry.author, entry.row) for entry in page])
-            return msgspec.json.encode([shown for _, shown in statuses(reading, user, ORIGIN, entries)])
+            wanted = [(entry.post, entry.author, entry.row) for entry in page]
+            return msgspec.json.encode([shown for _, shown in statuses(reading, user, ORIGIN, wanted)])
 
     def times_us(self, users: Sequence[int], kind: str = "entries") -> tuple[float, float]:
         """(median, 99th percentile) of pages of that kind."""

@@ -21,7 +21,7 @@ from darkroom.gateway.http.entities import Json, account, own_account, relations
 from darkroom.gateway.http.errors import Pending, Refused, invalid, malformed, not_found
 from darkroom.gateway.http.fields import parse_id
 from darkroom.gateway.http.finding import live_user
-from darkroom.gateway.http.hydration import Page, accounts, gather_people, may_see, posts, settled, statuses
+from darkroom.gateway.http.hydration import Page, accounts, gather_people, may_see, settled, statuses
 from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.oauth import SCOPES, token_answer
 from darkroom.gateway.http.paging import Window, links, window
@@ -156,8 +156,7 @@ async def posts_of(call: Call) -> Response:
 
         def choose() -> Page:
             ids = _own_timeline(reading, user, wanted) if wanted.limit else []
-            entries = posts(reading, [(post, user, None) for post in ids])
-            return statuses(reading, call.viewer, call.origin, entries)
+            return statuses(reading, call.viewer, call.origin, [(post, user, None) for post in ids])
 
         return settled(reading, choose)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -20,6 +20,7 @@ from darkroom.gateway.media import Photo
 from darkroom.gateway.uploads import Upload
 from darkroom.projections.engagement import PostCounters, UserCounters
 from darkroom.projections.people import ProfileRow
+from darkroom.projections.routing import ID_MASK
 from darkroom.projections.social_graph import Relationship
 
 Json = dict[str, Any]
@@ -39,11 +40,20 @@ _NUMBER, _WORD = Raw(b"\0d"), Raw(b"\0b")  # places in a template; JSON has no z
 NOBODY = ProfileRow("", "Deleted", 0)
 
 
-@dataclass(frozen=True, slots=True)
+class _Said(NamedTuple):
+    """What of an entry was encoded, by whom it names and where."""
+
+    profile: ProfileRow
+    mentioned: tuple[tuple[str, int], ...]
+    origin: str
+    template: bytes
+
+
+@dataclass(slots=True)
 class Entry:
     """A post or a comment to be shown. `event` is None for what a deleted comment leaves; then `user` is 0.
 
-    `said` keeps what of it was encoded and never changes, by whom it names and where; entries of posts are kept for it.
+    `said` keeps what of it was encoded and never changes; entries of posts are kept for it.
     """
 
     id: int
@@ -51,21 +61,20 @@ class Entry:
     time_ms: int
     event: PostPublished | CommentAdded | None
     parent: tuple[int, int] | None = None
-    said: dict[tuple[Any, ...], bytes] = field(default_factory=dict, compare=False)
+    said: list["_Said"] = field(default_factory=list, init=False, compare=False)
+    is_post: bool = field(init=False)
+    mentions: tuple[int, ...] = field(init=False)
 
-    @property
-    def is_post(self) -> bool:
-        return isinstance(self.event, PostPublished)
+    def __post_init__(self) -> None:
+        self.is_post = isinstance(self.event, PostPublished)
+        named = () if self.event is None else self.event.mentions
+        self.mentions = tuple([user for user in named if 0 < user <= ID_MASK])  # a fact may name anything
 
     @property
     def text(self) -> str:
         if self.event is None:
             return ""
         return self.event.caption.text if isinstance(self.event, PostPublished) else self.event.text.text
-
-    @property
-    def mentions(self) -> tuple[int, ...]:
-        return () if self.event is None else self.event.mentions
 
 
 @dataclass
@@ -146,19 +155,27 @@ def own_account(user: int, gathered: Gathered) -> Json:
 def status(entry: Entry, gathered: Gathered) -> Raw:
     """A post or a comment: a comment is a status that replies. What does not change was encoded before."""
     profiles = gathered.profiles
+    names: tuple[tuple[str, int], ...] = ()
     profile = profiles.get(entry.user, NOBODY)
-    names = tuple([(name_of(user, profiles[user]), user) for user in entry.mentions if user in profiles])
-    by_whom = (profile, names, gathered.origin)
-    said = entry.said.get(by_whom)
-    if said is None:
-        if len(entry.said) >= SAID_MAX:
-            entry.said.clear()
-        said = entry.said[by_whom] = _template(entry, *by_whom)
+    if entry.mentions:
+        names = tuple([(name_of(user, profiles[user]), user) for user in entry.mentions if user in profiles])
+    template = _template_of(entry, profile, names, gathered.origin)
     of_entry = gathered.post_counters.get(entry.id) or PostCounters(0, gathered.replies.get(entry.id, 0))
     of_user = gathered.user_counters.get(entry.user, NO_COUNTERS)
     liked = b"true" if entry.id in gathered.favourited else b"false"
     counted = (of_entry.comments, of_entry.likes, liked, of_user.followers, of_user.following, of_user.posts)
-    return Raw(said % counted)
+    return Raw(template % counted)
+
+
+def _template_of(entry: Entry, profile: ProfileRow, mentioned: tuple[tuple[str, int], ...], origin: str) -> bytes:
+    """As `_template`, once for each form in which it is asked for again. Profiles that did not change are the same."""
+    for said in entry.said:
+        if said.profile is profile and said.origin == origin and said.mentioned == mentioned:
+            return said.template
+    template = _template(entry, profile, mentioned, origin)
+    entry.said.append(_Said(profile, mentioned, origin, template))
+    del entry.said[:-SAID_MAX]
+    return template
 
 
 def _template(entry: Entry, profile: ProfileRow, mentioned: tuple[tuple[str, int], ...], origin: str) -> bytes:

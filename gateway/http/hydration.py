@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from msgspec import Raw
 
+from darkroom.gateway.http import cards
 from darkroom.gateway.http.entities import Entry, Gathered, Json, account, status
 from darkroom.projections import engagement, people, timelines
 from darkroom.projections.engagement import CommentRow
@@ -18,6 +19,9 @@ from darkroom.projections.views import View
 
 Page = Sequence[tuple[int, Raw | Json]]
 """What is shown, each with its id, which says what it is older and newer than."""
+
+Wanted = tuple[int, int, bytes | None]
+"""A post to be shown: its id, its author, and its row where it is at hand."""
 
 ENTRIES_KEPT = 8192
 """Posts that were shown lately, decoded, some 5 KB each with what is rendered of them."""
@@ -36,8 +40,8 @@ def entry_of_comment(comment: int, row: CommentRow) -> Entry:
     return Entry(comment, row.user if event is not None else 0, row.time_ms, event, parent)
 
 
-def posts(reading: Reading, wanted: Sequence[tuple[int, int, bytes | None]]) -> list[Entry]:
-    """Entries of (post, author, row where it is at hand), in their order, those left out that are gone."""
+def posts(reading: Reading, wanted: Sequence[Wanted]) -> list[Entry]:
+    """Entries of posts in their order, those left out that are gone."""
     fetched = _rows(reading, [(post, author) for post, author, row in wanted if row is None])
     rows = ((post, row or fetched.get(post)) for post, _, row in wanted)
     return [entry_of_post(post, row) for post, row in rows if row is not None]
@@ -81,10 +85,19 @@ def _gather_engagement(view: View, gathered: Gathered, viewer: int | None, of: l
     gathered.favourited |= liked
 
 
-def statuses(reading: Reading, viewer: int | None, origin: str, entries: Sequence[Entry]) -> list[tuple[int, Raw]]:
-    """The entries as clients know them."""
-    gathered = gather(reading, viewer, origin, entries)
-    return [(entry.id, status(entry, gathered)) for entry in entries]
+def statuses(reading: Reading, viewer: int | None, origin: str, wanted: Sequence[Wanted]) -> list[tuple[int, Raw]]:
+    """Posts as clients know them, in their order, those left out that are gone.
+
+    What was shown before is shown again as it was, if it still would be made so.
+    """
+    shown = cards.shown_again(reading, viewer, origin, [(post, author) for post, author, _ in wanted])
+    entries = posts(reading, [one for one in wanted if one[0] not in shown])
+    if entries:
+        gathered = gather(reading, viewer, origin, entries)
+        made = {entry.id: status(entry, gathered) for entry in entries}
+        cards.keep(reading, gathered, entries, made)
+        shown |= made
+    return [(post, shown[post]) for post, _, _ in wanted if post in shown]
 
 
 def accounts(reading: Reading, origin: str, users: Sequence[int]) -> list[Json]:

@@ -14,7 +14,7 @@ from darkroom.gateway.http.entities import MENTION, tags_of
 from darkroom.gateway.http.errors import Refused, invalid
 from darkroom.gateway.http.fields import Fields
 from darkroom.gateway.http.finding import Found, find_to_engage
-from darkroom.gateway.http.hydration import entry_of_comment, posts, statuses
+from darkroom.gateway.http.hydration import entry_of_comment, statuses
 from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.statuses import one
 from darkroom.gateway.http.targets import Target, recorded_target, target_of
@@ -115,11 +115,10 @@ def _no_mentions(text: str) -> list[int]:
 
 
 def _own_post(call: Call, reading: Reading, post: int) -> Raw:
-    entries = posts(reading, [(post, call.user, None)])
-    if not entries:
+    found = statuses(reading, call.user, call.origin, [(post, call.user, None)])
+    if not found:
         raise _gone()
-    [(_, shown)] = statuses(reading, call.user, call.origin, entries)
-    return shown
+    return found[0][1]
 
 
 def _gone() -> Refused:

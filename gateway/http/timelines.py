@@ -1,7 +1,7 @@
 """The home timeline: chronological, without an end, its ids its cursors."""
 
 from darkroom.gateway.http.call import Call
-from darkroom.gateway.http.hydration import Page, posts, settled, statuses
+from darkroom.gateway.http.hydration import Page, settled, statuses
 from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.paging import links, window
 from darkroom.projections import home_feed
@@ -26,8 +26,8 @@ async def home(call: Call) -> Response:
                     limit=wanted.limit,
                     cache=call.gateway.readers.cache,
                 )
-            entries = posts(reading, [(entry.post, entry.author, entry.row) for entry in page])
-            return statuses(reading, call.user, call.origin, entries)
+            wanted_posts = [(entry.post, entry.author, entry.row) for entry in page]
+            return statuses(reading, call.user, call.origin, wanted_posts)
 
         return settled(reading, choose)
 
