@@ -242,7 +242,9 @@ def test_a_cache_that_is_not_there_is_told_of_and_not_needed(nowhere: str, tmp_p
     assert said == Said(0, "1\n", told)
 
 
-@pytest.mark.parametrize("server", ["cassandra", "neo4j", "kafka"])
+@pytest.mark.parametrize(
+    "server", ["kafka", *(pytest.param(name, marks=pytest.mark.soak) for name in ("cassandra", "neo4j"))]
+)
 def test_a_server_that_comes_up_later_is_gone_on_with(stack: Variables, tmp_path: Path, server: str) -> None:
     data, name = tmp_path / "data", f"DARKROOM_{server.upper()}"
     filled(stack, data)
@@ -326,6 +328,7 @@ def test_a_graph_that_this_log_never_gave(stack: Variables, tmp_path: Path) -> N
         drop_generation(connection, 3)
 
 
+@pytest.mark.soak  # a Neo4j of its own
 def test_a_neo4j_with_other_data(stack: Variables, tmp_path: Path) -> None:
     folder, data = tmp_path / "neo4j", tmp_path / "data"
     folder.mkdir(mode=0o700)

@@ -51,7 +51,7 @@ from darkroom.projections.store import Superseded
 pytestmark = pytest.mark.services
 
 T = TypeVar("T")
-SLOWLY = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+SLOWLY = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 class DyingNeo4j(Neo4j):

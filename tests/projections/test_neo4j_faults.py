@@ -123,6 +123,7 @@ def test_a_server_that_is_killed_while_it_is_written_to_loses_nothing(
         check_stored(world)
 
 
+@pytest.mark.soak
 def test_a_server_that_is_wiped_is_developed_again(own_server: Path) -> None:
     history = seeded_history(4, 120)
     with on_own_server(own_server) as neo4j:

@@ -112,7 +112,7 @@ def trial(tmp_path: Path, object_store: Buckets) -> Trial:
 # ---- the theorem
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories(max_size=80), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=8), data=st.data())
 def test_restored_and_replayed_is_what_was_never_lost(
     object_store_server: ObjectStoreServer, history: History, cuts: list[int], data: st.DataObject

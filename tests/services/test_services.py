@@ -176,6 +176,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
     return found
 
 
+@pytest.mark.soak  # as test_kafka_faults.py has it, for the service alone
 def test_what_kafka_acknowledged_outlives_a_kill_and_it_comes_back_on_its_port(folder: Path) -> None:
     before = started("kafka", own_folder(folder))
     with own_topic(before) as topic:
