@@ -232,9 +232,11 @@ def engagement_of_posts(view: View, posts: list[int], viewer: int) -> tuple[dict
     return counters, {post for post, (_, liked), _ in each if liked}
 
 
-def liked(view: View, posts: list[int], viewer: int) -> set[int]:
-    """Those of the posts that the viewer likes, asked of their authors' shard."""
-    return {post for post, (_, likes) in zip(posts, view.counted(LIKERS, posts, viewer), strict=True) if likes}
+def liked(view: View, posts: list[int], viewer: int | None) -> list[bool]:
+    """Whether the viewer, if there is one, likes each of the posts, asked of their authors' shard."""
+    if viewer is None:
+        return [False] * len(posts)
+    return [likes for _, likes in view.counted(LIKERS, posts, viewer)]
 
 
 def counters_of_users(view: View, users: list[int]) -> dict[int, UserCounters]:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from darkroom.projections.change_notes import changed_since
 from darkroom.projections.store import Snapshot
 
-KEPT_MAX = 16_384
-"""Of each kind in all shards together: of the largest, posts encoded with their authors, some 40 MB."""
+KEPT_MAX = 32_768
+"""Of each kind in all shards together; a post with all that goes with it takes some 5 KB (decision 9)."""
 
 KEPT_MIN = 256
 """Of each kind in one of many shards."""

@@ -5,7 +5,7 @@ those who like the post and one for those who do not. Whom a post mentions may b
 each time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Raw
@@ -15,6 +15,7 @@ from darkroom.projections import engagement, people
 from darkroom.projections.engagement import UserCounters
 from darkroom.projections.people import ProfileRow, folded_name
 from darkroom.projections.reading import Reading
+from darkroom.projections.routing import shard_of
 from darkroom.projections.views import View
 
 AUTHOR, CARD = "author", "card"
@@ -34,48 +35,32 @@ class _Card(NamedTuple):
     forms: dict[bool, Raw]
     """By whether the viewer likes the post, as far as somebody asked."""
 
-    def is_of(self, author: _Author | None, origin: str) -> bool:
-        return self.author is author and self.origin == origin
 
-    def mentions(self, profiles: Mapping[int, ProfileRow]) -> bool:
-        """Whether those whom it mentions are as they were."""
-        return all(profiles.get(user) == profile for user, profile in self.mentioned.items())
-
-
-def shown_again(reading: Reading, viewer: int | None, origin: str, wanted: Iterable[tuple[int, int]]) -> dict[int, Raw]:
+def shown_again(reading: Reading, viewer: int | None, origin: str, wanted: Sequence[tuple[int, int]]) -> dict[int, Raw]:
     """Those of the posts, each with its author, that are at hand as the viewer would see them."""
-    posts_by: dict[int, list[int]] = {}
-    for post, author in wanted:
-        posts_by.setdefault(author, []).append(post)
+    by_shard: dict[int, list[tuple[int, int]]] = {}
+    for one in wanted:
+        by_shard.setdefault(shard_of(one[1], reading.shards), []).append(one)
     shown: dict[int, Raw] = {}
     mentioning: dict[int, _Card] = {}
-    for view, authors in reading.grouped(posts_by):
-        known = _known(view, origin, [(post, author) for author in authors for post in posts_by[author]])
-        liked = engagement.liked(view, list(known), viewer) if viewer is not None and known else ()
-        for post, card in known.items():
-            form = card.forms.get(post in liked)
-            if form is not None:
-                shown[post] = form
+    for shard, members in by_shard.items():
+        view, posts = reading.shard(shard), [post for post, _ in members]
+        cards: list[_Card | None] = view.recall(CARD, posts)
+        if not any(cards):
+            continue
+        authors: list[_Author | None] = view.recall(AUTHOR, [author for _, author in members])
+        liked = engagement.liked(view, posts, viewer)
+        for post, card, author, likes in zip(posts, cards, authors, liked, strict=True):
+            if card is not None and card.author is author and card.origin == origin and likes in card.forms:
+                shown[post] = card.forms[likes]
                 if card.mentioned:
                     mentioning[post] = card
     if mentioning:
         profiles = people.profiles(reading, list({user for card in mentioning.values() for user in card.mentioned}))
         for post, card in mentioning.items():
-            if not card.mentions(profiles):
+            if any(profiles.get(user) != profile for user, profile in card.mentioned.items()):
                 del shown[post]
     return shown
-
-
-def _known(view: View, origin: str, wanted: Sequence[tuple[int, int]]) -> dict[int, _Card]:
-    cards: list[_Card | None] = view.recall(CARD, [post for post, _ in wanted])
-    if not any(cards):
-        return {}
-    authors: list[_Author | None] = view.recall(AUTHOR, [author for _, author in wanted])
-    return {
-        post: card
-        for (post, _), card, author in zip(wanted, cards, authors, strict=True)
-        if card is not None and card.is_of(author, origin)
-    }
 
 
 def keep(reading: Reading, gathered: Gathered, entries: Sequence[Entry], made: Mapping[int, Raw]) -> None:
@@ -89,9 +74,9 @@ def keep(reading: Reading, gathered: Gathered, entries: Sequence[Entry], made: M
         cards: list[_Card | None] = view.recall(CARD, [entry.id for entry in kept])
         new: list[tuple[int, _Card]] = []
         for entry, card in zip(kept, cards, strict=True):
-            mentioned = {user: gathered.profiles.get(user) for user in entry.mentions}
-            if card is None or not card.is_of(authors[entry.user], gathered.origin) or card.mentioned != mentioned:
-                card = _Card(authors[entry.user], gathered.origin, mentioned, {})
+            author, mentioned = authors[entry.user], {user: gathered.profiles.get(user) for user in entry.mentions}
+            if card is None or card[:3] != (author, gathered.origin, mentioned) or card.author is not author:
+                card = _Card(author, gathered.origin, mentioned, {})
                 new.append((entry.id, card))
             card.forms[entry.id in gathered.favourited] = made[entry.id]
         view.keep(CARD, new)
