@@ -109,7 +109,7 @@ class _World:
                 assert [entry.post for entry in pages.entries(user)] == self._page_of(user), f"user {user}'s page"
             pages.times_us(self.readers)  # once for the page cache
             median, tail = pages.times_us(self.readers)
-            whole, whole_tail = pages.times_us(self.readers, "gathered")
+            whole, whole_tail = pages.times_us(self.readers, "shown")
         finally:
             for store in stores:
                 store.close()

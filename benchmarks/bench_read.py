@@ -1,4 +1,4 @@
-"""Home feed pages in process: rows alone, with posts, authors and counters, and rendered; with and without the cache
+"""Home feed pages in process: rows alone, with posts, authors and counters, and encoded; with what is kept and without
 
 Also what reading timelines in parallel would be (decision 4).
 """
@@ -34,10 +34,10 @@ TITLE = "Reading in process"
 SHARDS = 2
 KINDS = {
     "entries": "posts and authors of a page of 20",
-    "gathered": "a page of 20 with its posts, authors and counters",
-    "rendered": "the same, encoded to JSON",
+    "shown": "a page of 20 with its posts, authors and counters",
+    "encoded": "the same, encoded to JSON",
 }
-AIMS = {"gathered": [Aim(100, None, "at most")]}
+AIMS = {"shown": [Aim(100, None, "at most")]}
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -77,14 +77,18 @@ def _check(stores: list[ShardStore], events: list[Event], users: list[int]) -> s
         followed = [*world.following[user], user]
         wanted = sorted((post for author in followed for post in world.timelines[author]), reverse=True)[:LIMIT]
         assert [entry.post for entry in reader.entries(user)] == wanted, f"user {user}'s page"
-        assert [int(status["id"]) for status in msgspec.json.decode(reader.rendered(user))] == wanted
+        assert [int(status["id"]) for status in msgspec.json.decode(reader.encoded(user))] == wanted
     return "first pages of 200 people are those merged from the floor's timelines"
 
 
 def _pages(
     bench: Bench, stores: list[ShardStore], readers: list[int], kind: str, name: str, checked: str
 ) -> Iterator[Row]:
-    by = {OURS: Pages(stores, LruFeedCache(10_000)), "without the cache": Pages(stores)}
+    by = {
+        OURS: Pages(stores, LruFeedCache(10_000)),
+        "without the cache": Pages(stores),
+        "nothing kept": Pages(stores, forgets=True),
+    }
     tails: dict[str, list[float]] = {contender: [] for contender in by}
 
     def measure(contender: str) -> float:
@@ -93,8 +97,8 @@ def _pages(
         return median
 
     contenders: dict[str, Measurement] = {contender: partial(measure, contender) for contender in by}
-    if kind == "rendered":
-        page = msgspec.json.decode(by[OURS].rendered(readers[0]))
+    if kind == "encoded":
+        page = msgspec.json.decode(by[OURS].encoded(readers[0]))
         contenders["msgspec alone, encoding it"] = lambda: 1e6 * _encoding_s(page)
     values = turns(contenders, bench.repeats)
     yield Row(name=f"{name}, p50", unit="us", values=values, aims=AIMS.get(kind, []), checked=checked)

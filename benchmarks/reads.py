@@ -4,9 +4,10 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import Raw
 
 from benchmarks.measure import percentile
-from darkroom.gateway.http.hydration import gather, posts, statuses
+from darkroom.gateway.http.hydration import statuses
 from darkroom.projections import home_feed
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.home_feed import FeedEntry
@@ -20,32 +21,38 @@ LIMIT = 20
 
 
 class Pages:
-    """Reads of shards whose stores are at hand, one page a reading, as one request would."""
+    """Reads of shards whose stores are at hand, one page a reading, as one request would.
 
-    def __init__(self, stores: Sequence[ShardStore], cache: FeedCache | None = None) -> None:
+    Whoever `forgets` keeps nothing of one page for the next.
+    """
+
+    def __init__(self, stores: Sequence[ShardStore], cache: FeedCache | None = None, *, forgets: bool = False) -> None:
+        self._stores = stores
         self._views = [StoreViews(store) for store in stores]
         self._cache = cache or NoFeedCache()
         self._holders: dict[str, int] = {}
+        self._forgets = forgets
+
+    def _reading(self) -> Reading:
+        if self._forgets:
+            self._views = [StoreViews(store) for store in self._stores]
+        return Reading(self._views, holders=self._holders)
 
     def entries(self, user: int, below: int = ID_MASK + 1) -> list[FeedEntry]:
         """A page's posts and authors."""
-        with Reading(self._views, holders=self._holders) as reading:
+        with self._reading() as reading:
             return home_feed.page(reading, user, below=below, limit=LIMIT, cache=self._cache)
 
-    def gathered(self, user: int) -> int:
-        """A page with its posts, authors and counters, not rendered; how many it holds."""
-        with Reading(self._views, holders=self._holders) as reading:
-            page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
-            entries = posts(reading, [(entry.post, entry.author, entry.row) for entry in page])
-            gather(reading, user, ORIGIN, entries)
-            return len(entries)
-
-    def rendered(self, user: int) -> bytes:
-        """A page as it is sent."""
-        with Reading(self._views, holders=self._holders) as reading:
+    def shown(self, user: int) -> list[Raw]:
+        """A page with its posts, authors and counters, each post as it is sent."""
+        with self._reading() as reading:
             page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
             wanted = [(entry.post, entry.author, entry.row) for entry in page]
-            return msgspec.json.encode([shown for _, shown in statuses(reading, user, ORIGIN, wanted)])
+            return [status for _, status in statuses(reading, user, ORIGIN, wanted)]
+
+    def encoded(self, user: int) -> bytes:
+        """A page as it is sent."""
+        return msgspec.json.encode(self.shown(user))
 
     def times_us(self, users: Sequence[int], kind: str = "entries") -> tuple[float, float]:
         """(median, 99th percentile) of pages of that kind."""

@@ -87,7 +87,7 @@ class SnapshotView:
         ask = partial(pages.sizes, self._snapshot, tables)
         if not NOTED.issuperset(tables):
             return ask(owners)
-        return self._kept.each(self._snapshot, tables, owners, ask)
+        return self._kept.each(self._snapshot, tuple(tables), owners, ask)
 
     def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
         ask = partial(pages.firsts, self._snapshot, table)

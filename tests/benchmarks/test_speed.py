@@ -104,7 +104,7 @@ def rebuild(folder: Path) -> Measure:
 
 
 def page(folder: Path) -> Measure:
-    """Pages with posts, authors and counters, beside decoding twenty posts for each."""
+    """Pages with posts, authors and counters, which were shown before, beside decoding twenty posts for each."""
     events = small_mix()
     log = LmdbEventLog(folder / "log")
     log.append(events)
@@ -115,7 +115,7 @@ def page(folder: Path) -> Measure:
     bodies = bodies_of(events)[-20:]
 
     def pair() -> Pair:
-        ours = seconds(lambda: [pages.gathered(user) for user in users])
+        ours = seconds(lambda: [pages.shown(user) for user in users])
         return ours, seconds(lambda: [[decode(body) for body in bodies] for _ in users])
 
     return pair
