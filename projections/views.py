@@ -113,6 +113,16 @@ class View(Protocol):
         """The newest id that has outlived the time to live of feeds: rows answer for nothing up to it."""
 
 
+class KeepsNothing:
+    """Of views that cannot tell what changed: what they say is not kept for later readers."""
+
+    def recall(self, kind: str, ids: Sequence[int]) -> list[Any]:  # noqa: ARG002
+        return [None] * len(ids)
+
+    def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
+        """Nothing is."""
+
+
 class ShardViews(Protocol):
     """Where views of one shard come from."""
 

@@ -5,10 +5,9 @@ there too. Whatever is asked of many owners or keys is asked in one round of few
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from darkroom.projections.view_adapters.cassandra_tables import (
     signed_word,
     user_slot,
 )
-from darkroom.projections.views import Deed, Entry, FeedHead, View
+from darkroom.projections.views import Deed, Entry, FeedHead, KeepsNothing, View
 
 PROBED_BUCKETS_MAX = 8
 """So many buckets are read whether there is anything in them or not; above that they are looked up first."""
@@ -91,7 +90,7 @@ class CassandraViews:
         return gone
 
 
-class CassandraView:
+class CassandraView(KeepsNothing):
     """See `View`. For one thread."""
 
     def __init__(self, views: CassandraViews, checkpoint: Checkpoint) -> None:
@@ -229,12 +228,6 @@ class CassandraView:
 
     def _rows_request(self, table: str, slots: list[int], keys: Sequence[bytes]) -> Request:
         return self._queries.rows, (self._shard, table, slots, keys)
-
-    def recall(self, kind: str, ids: Sequence[int]) -> list[Any]:  # noqa: ARG002
-        return [None] * len(ids)
-
-    def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
-        """Nobody tells what changes, so nothing is kept."""
 
     def live(self, users: Sequence[int]) -> list[bool]:
         keys = [row_key(user) for user in users]

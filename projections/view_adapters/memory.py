@@ -4,7 +4,7 @@ Of each row the last change is kept, that of the highest position; of two by one
 are no snapshots: each call answers from the rows as they are then.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -21,7 +21,7 @@ from darkroom.projections.routing import Ids
 from darkroom.projections.shard_state import HORIZON_KEY, id_key
 from darkroom.projections.store import Checkpoint
 from darkroom.projections.tables import CELEBRITIES, LIVE, META, WORDS
-from darkroom.projections.views import Deed, Entry, FeedHead, View
+from darkroom.projections.views import Deed, Entry, FeedHead, KeepsNothing, View
 
 HEADS, SIZES, DEEDS, PAGES = "feed heads", "sizes", "deeds", "feed pages"
 
@@ -103,7 +103,7 @@ class MemoryViews:
         return self._checkpoint
 
 
-class MemoryView:
+class MemoryView(KeepsNothing):
     """See `View`. It tells its checkpoint as it was at first, and rows as they are when asked."""
 
     def __init__(self, rows: ChangedRows, checkpoint: Checkpoint) -> None:
@@ -164,12 +164,6 @@ class MemoryView:
 
     def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self._rows.get(table, 0, key) for key in keys]
-
-    def recall(self, kind: str, ids: Sequence[int]) -> list[Any]:  # noqa: ARG002
-        return [None] * len(ids)
-
-    def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
-        """Nobody tells what changes, so nothing is kept."""
 
     def live(self, users: Sequence[int]) -> list[bool]:
         keys = [row_key(user) for user in users]
