@@ -5,8 +5,8 @@ posts of whom a noted table changed. Whoever read at an earlier position forgets
 they do not reach back to it, for a commit changed too much or is long past, everything is forgotten.
 """
 
+import struct
 from collections import deque
-from collections.abc import Sequence
 
 from darkroom.projections.store import Changes, Snapshot
 from darkroom.projections.tables import FOLLOWERS, FOLLOWING, LIKERS, META, MUTES, POSTS, PROFILES, THREADS, TIMELINES
@@ -15,10 +15,13 @@ NOTED = frozenset((POSTS, PROFILES, LIKERS, THREADS, FOLLOWERS, FOLLOWING, TIMEL
 """Tables whose row keys begin with the id of a user or a post. No id is of both, for it is a record's position."""
 
 NOTES_KEPT = 64
-IDS_MAX = 1024
-"""A commit that changes more is not told of: catching up with a backlog, it would change most of what is kept."""
+IDS_MAX, ROWS_MAX = 1024, 4096
+"""A commit that changes more ids, or so many rows of a table, is not told of: catching up with a backlog, it would
+change most of what is kept."""
 
-_NAME = b"note"
+NOTE = b"note"
+"""What the keys of notes begin with."""
+
 _ID_BYTES = 8
 
 Row = tuple[bytes, bytes | None]
@@ -52,27 +55,23 @@ def changed_since(snapshot: Snapshot, position: int) -> list[int] | None:
     notes = snapshot.scan(META, _key(position + 1), _key(snapshot.checkpoint.position + 1), limit=NOTES_KEPT + 1)
     changed: list[int] = []
     for key, note in notes:
-        before, *ids = _ids(note)
+        before, *ids = struct.unpack(f">{len(note) // _ID_BYTES}Q", note)
         if before != position:
             return None
         changed += ids
-        position = int.from_bytes(key[len(_NAME) :], "big")
+        position = int.from_bytes(key[len(NOTE) :], "big")
     return changed if position == snapshot.checkpoint.position else None
 
 
 def _key(position: int) -> bytes:
-    return _NAME + position.to_bytes(_ID_BYTES, "big")
-
-
-def _ids(note: bytes) -> Sequence[int]:
-    return [int.from_bytes(note[start : start + _ID_BYTES], "big") for start in range(0, len(note), _ID_BYTES)]
+    return NOTE + position.to_bytes(_ID_BYTES, "big")
 
 
 def _named(changes: Changes) -> set[bytes] | None:
     """The ids that the changes are of; None for too many."""
     ids: set[bytes] = set()
     for table in NOTED & changes.keys():
-        ids.update(key[:_ID_BYTES] for key, _ in changes[table][: IDS_MAX * 4])
-        if len(ids) > IDS_MAX or len(changes[table]) > IDS_MAX * 4:
+        if len(changes[table]) > ROWS_MAX:
             return None
-    return ids
+        ids.update(key[:_ID_BYTES] for key, _ in changes[table])
+    return ids if len(ids) <= IDS_MAX else None

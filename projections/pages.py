@@ -66,7 +66,7 @@ def _headers(firsts: Sequence[bytes | None]) -> list[int]:
     return [word(page)[0] if page else 0 for page in firsts]
 
 
-def firsts(snapshot: Snapshot, table: str, owners: Sequence[int]) -> list[bytes]:
+def first_pages(snapshot: Snapshot, table: str, owners: Sequence[int]) -> list[bytes]:
     """Each owner's first page as it is stored, empty where there is none."""
     return [page or b"" for page in snapshot.get_each(table, [page_key(owner, 0) for owner in owners])]
 

@@ -90,7 +90,7 @@ class SnapshotView:
         return self._kept.each(self._snapshot, tuple(tables), owners, ask)
 
     def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
-        ask = partial(pages.firsts, self._snapshot, table)
+        ask = partial(pages.first_pages, self._snapshot, table)
         firsts = self._kept.each(self._snapshot, table, owners, ask) if table in NOTED else ask(owners)
         return pages.counted(self._snapshot, table, owners, firsts, key)
 

@@ -6,6 +6,7 @@ from histories import History
 
 from darkroom.actors.shard import Shard
 from darkroom.events.log_adapters.memory import MemoryEventLog
+from darkroom.projections.change_notes import NOTE
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity
 from darkroom.projections.stores.memory import MemoryShardStore
@@ -29,6 +30,6 @@ def stored(history: History, shards: int, batches: list[int], settings: FoldSett
             pass
         with store.snapshot() as snapshot:
             rows = {name: snapshot.scan(name, b"", b"\xff" * 40, limit=ALL) for name in TABLES}
-        rows[META] = [row for row in rows[META] if not row[0].startswith(b"note")]
+        rows[META] = [row for row in rows[META] if not row[0].startswith(NOTE)]
         found.append(rows)
     return found

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from world import World, check_everything, check_feeds
 
 from darkroom.projections import feed_rows, pages
+from darkroom.projections.change_notes import NOTE
 from darkroom.projections.feed_cache import LruFeedCache
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.tables import WORDS
@@ -101,9 +102,7 @@ def contents(store: object) -> dict[str, dict[int, dict[int, tuple[int, ...]]] |
     found: dict[str, dict[int, dict[int, tuple[int, ...]]] | dict[bytes, bytes]] = {}
     for name, rows in tables.items():
         if name not in WORDS:
-            found[name] = {
-                key: value for key, value in rows.items() if value.strip(b"\0") and not key.startswith(b"note")
-            }
+            found[name] = {key: value for key, value in rows.items() if value.strip(b"\0") and not key.startswith(NOTE)}
             continue
         owners: dict[int, dict[int, tuple[int, ...]]] = {}
         for key, value in rows.items():

@@ -35,6 +35,9 @@ class _Card(NamedTuple):
     forms: dict[bool, Raw]
     """By whether the viewer likes the post, as far as somebody asked."""
 
+    def is_of(self, author: _Author | None, origin: str) -> bool:
+        return self.author is author and self.origin == origin
+
 
 def shown_again(reading: Reading, viewer: int | None, origin: str, wanted: Sequence[tuple[int, int]]) -> dict[int, Raw]:
     """Those of the posts, each with its author, that are at hand as the viewer would see them."""
@@ -51,7 +54,7 @@ def shown_again(reading: Reading, viewer: int | None, origin: str, wanted: Seque
         authors: list[_Author | None] = view.recall(AUTHOR, [author for _, author in members])
         liked = engagement.liked(view, posts, viewer)
         for post, card, author, likes in zip(posts, cards, authors, liked, strict=True):
-            if card is not None and card.author is author and card.origin == origin and likes in card.forms:
+            if card is not None and card.is_of(author, origin) and likes in card.forms:
                 shown[post] = card.forms[likes]
                 if card.mentioned:
                     mentioning[post] = card
@@ -75,7 +78,7 @@ def keep(reading: Reading, gathered: Gathered, entries: Sequence[Entry], made: M
         new: list[tuple[int, _Card]] = []
         for entry, card in zip(kept, cards, strict=True):
             author, mentioned = authors[entry.user], {user: gathered.profiles.get(user) for user in entry.mentions}
-            if card is None or card[:3] != (author, gathered.origin, mentioned) or card.author is not author:
+            if card is None or not card.is_of(author, gathered.origin) or card.mentioned != mentioned:
                 card = _Card(author, gathered.origin, mentioned, {})
                 new.append((entry.id, card))
             card.forms[entry.id in gathered.favourited] = made[entry.id]

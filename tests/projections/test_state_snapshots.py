@@ -32,6 +32,7 @@ from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.events.object_store import ObjectStore, ObjectStoreAddress, ObjectStoreUnavailable
 from darkroom.gateway.published_generations import AccompaniedGenerations, SnapshotCompanion
 from darkroom.projections import state_copies
+from darkroom.projections.change_notes import NOTE
 from darkroom.projections.generations import FolderGenerations
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.snapshot_schedule import (
@@ -57,7 +58,7 @@ def everything(store: LmdbShardStore) -> Rows:
     """Every table's every row, META's too, who it is and where it is, but for its notes of how batches were cut."""
     with store.snapshot() as snapshot:
         rows = {table: snapshot.scan(table, b"", b"\xff" * 512, limit=10**7) for table in TABLES}
-    return rows | {META: [row for row in rows[META] if not row[0].startswith(b"note")]}
+    return rows | {META: [row for row in rows[META] if not row[0].startswith(NOTE)]}
 
 
 class Trial:
