@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forking import run_forked
+
 COMMAND = (sys.executable, "-m", "darkroom.gateway.main")
 TIMEOUT_S = 60
 
@@ -46,14 +48,19 @@ def darkroom(
 ) -> Said:
     """Run one command to its end. `settings` go through the environment, `through` is a program that starts it."""
     place = () if data is None else ("--data", str(data))
-    done = subprocess.run(
-        [*through, *COMMAND, *map(str, arguments), *place],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        timeout=TIMEOUT_S,
-        env=environment(settings),
-        check=False,
-    )
+    command = [*COMMAND, *map(str, arguments), *place]
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    if through or not all(name.startswith("DARKROOM_") for name in settings or ()):
+        done = subprocess.run(
+            [*through, *command],
+            input=given,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            env=environment(settings),
+            check=False,
+        )
+    else:
+        done = run_forked(command[1:], stdin=given, environment=environment(settings), timeout_s=TIMEOUT_S)
     said = Said(done.returncode, done.stdout.decode(), done.stderr.decode())
     assert "Traceback" not in said.errors, said.errors
     return said

@@ -7,14 +7,13 @@ import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forking import run_forked
 from graph_world import connected, neo4j_address, own_generation
 from histories import History, seeded_history
 from publishing_task import PublishingTask
@@ -72,7 +71,7 @@ class Site:
         # The child unpickles a task of the tests' own.
         paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = os.environ | {"PYTHONPATH": paths}
-        return subprocess.run([sys.executable, CHILD], input=told, env=environment, timeout=CHILD_S).returncode
+        return run_forked([CHILD], stdin=told, environment=environment, timeout_s=CHILD_S).returncode
 
     def committed(self) -> int:
         store = LmdbShardStore(self.task.path)

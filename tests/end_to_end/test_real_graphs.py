@@ -2,29 +2,23 @@
 
 import json
 import random
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from end_to_end.real_graphs import graph, pairs
+from forking import run_forked
 
 pytestmark = [pytest.mark.real_data, pytest.mark.ray]
 
 
 def darkroom(*arguments: str, data: Path, lines: list[str] | None = None, timeout_s: int = 300) -> list[str]:
     """A command's answer, line by line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "darkroom.gateway.main", *arguments, "--data", str(data)],
-        input="\n".join(lines or []),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=True,
-    )
-    return done.stdout.splitlines()
+    command = ["-m", "darkroom.gateway.main", *arguments, "--data", str(data)]
+    done = run_forked(command, stdin="\n".join(lines or []).encode(), timeout_s=timeout_s)
+    done.check_returncode()
+    return done.stdout.decode().splitlines()
 
 
 def answers(*arguments: str, data: Path, asked: list[str]) -> list[dict[str, Any]]:

@@ -6,8 +6,6 @@ What every store of views must do is in `test_views_conformance.py`; here is wha
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cassandra_generation import GENERATION, places, small_reads
+from forking import run_forked
 from histories import HOUR_MS, START_MS, History, histories, seeded_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -144,7 +143,7 @@ def test_whatever_is_killed_between_data_and_position_the_end_is_what_the_log_sa
 
 def publish_and_die(session: CassandraSession, path: Path, history: History, requests: int) -> int:
     told = pickle.dumps((session.address, 2, path, history, 7, requests))
-    return subprocess.run([sys.executable, CHILD], input=told, timeout=CHILD_S).returncode
+    return run_forked([CHILD], stdin=told, timeout_s=CHILD_S).returncode
 
 
 def committed(path: Path) -> int:

@@ -6,8 +6,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from forking import run_forked
 from histories import History, histories, seeded_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -434,11 +433,11 @@ def two_saved_and_one_to_save(folder: Path, address: ObjectStoreAddress) -> Tria
 def killed(trial: Trial, deed: str, kill_at: int, *more: object) -> str | None:
     """Before which call the child was killed; None where it came to its end."""
     arguments = map(str, (trial.folder, deed, kill_at, asdict(trial.address), *more))
-    child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, timeout=60)
+    child = run_forked(["-c", KILLED, *arguments], timeout_s=60)
     if not child.returncode:
         return None
     assert child.returncode == -signal.SIGKILL, child.stderr
-    return child.stdout.strip()
+    return child.stdout.decode().strip()
 
 
 def test_killed_before_any_step_of_saving_the_last_whole_snapshot_counts(tmp_path: Path, object_store: Buckets) -> None:
