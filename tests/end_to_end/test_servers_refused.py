@@ -30,6 +30,7 @@ from darkroom.projections.graph_adapters.neo4j_schema import create_generation, 
 pytestmark = pytest.mark.services
 
 Variables = dict[str, str]
+Published = tuple[Variables, Path]
 SERVE = ("serve", "--runtime", "inline", "--shards", "1", "--port", "0")
 EVERY = (SERVE, ("catch-up",), ("status",), ("feed", "1"))
 BRIEFLY = {"DARKROOM_SERVICE_WAIT_S": "3", "DARKROOM_SERVICE_DEADLINE_MS": "1000"}
@@ -58,6 +59,15 @@ def neo4j(service: Services) -> Iterator[Variables]:
 def kafka(service: Services) -> Iterator[Variables]:
     with own_stack(service, "cassandra", "neo4j", "redis") as variables:
         yield variables
+
+
+@pytest.fixture(scope="module")
+def published(service: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    """The settings and the directory of a node whose first record is published, for tests that leave it as it is."""
+    data = tmp_path_factory.mktemp("published") / "first"
+    with own_stack(service) as variables:
+        filled(variables, data)
+        yield variables, data
 
 
 @contextmanager
@@ -118,10 +128,9 @@ def test_a_wrong_password(stack: Variables, tmp_path: Path, setting: str, said: 
     check_nothing_written(stack, data)
 
 
-def test_every_command_is_refused_alike(cassandra: Variables, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    filled(cassandra, data)
-    wrong = cassandra | {"DARKROOM_CASSANDRA_PASSWORD": "not-this-one"}
+def test_every_command_is_refused_alike(published: Published) -> None:
+    stack, data = published
+    wrong = stack | {"DARKROOM_CASSANDRA_PASSWORD": "not-this-one"}
     for command in EVERY:
         assert "does not let in the user cassandra" in refused(*command, data=data, settings=wrong)
 
@@ -245,9 +254,8 @@ def test_a_cache_that_is_not_there_is_told_of_and_not_needed(nowhere: str, tmp_p
 @pytest.mark.parametrize(
     "server", ["kafka", *(pytest.param(name, marks=pytest.mark.soak) for name in ("cassandra", "neo4j"))]
 )
-def test_a_server_that_comes_up_later_is_gone_on_with(stack: Variables, tmp_path: Path, server: str) -> None:
-    data, name = tmp_path / "data", f"DARKROOM_{server.upper()}"
-    filled(stack, data)
+def test_a_server_that_comes_up_later_is_gone_on_with(published: Published, server: str) -> None:
+    (stack, data), name = published, f"DARKROOM_{server.upper()}"
     host, _, port = stack[name].removeprefix("bolt://").rpartition(":")
     with TcpProxy(host, int(port), listening=False) as wire:
         late = "{}:{}".format(*wire.address)
@@ -267,10 +275,9 @@ def test_a_server_that_comes_up_later_is_gone_on_with(stack: Variables, tmp_path
 # Other data
 
 
-def test_a_keyspace_in_which_this_node_never_published(cassandra: Variables, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    filled(cassandra, data)
-    other = cassandra | {"DARKROOM_CASSANDRA_KEYSPACE": cassandra["DARKROOM_CASSANDRA_KEYSPACE"][:-1]}
+def test_a_keyspace_in_which_this_node_never_published(published: Published) -> None:
+    stack, data = published
+    other = stack | {"DARKROOM_CASSANDRA_KEYSPACE": stack["DARKROOM_CASSANDRA_KEYSPACE"][:-1]}
     for command in EVERY:
         line = refused(*command, data=data, settings=other)
         assert line.startswith(
@@ -291,25 +298,34 @@ def test_a_keyspace_with_tables_of_somebody_else(stack: Variables, tmp_path: Pat
         assert tables_of(servers.cassandra) == {"invoices"}
 
 
-def test_tables_of_another_version(cassandra: Variables, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    filled(cassandra, data)
-    with keyspace_of(cassandra) as session:
+def test_tables_of_another_version(published: Published) -> None:
+    stack, data = published
+    with of_another_version(stack) as session:
         before = tables_of(session)
-        session.define("INSERT INTO darkroom_schema (name, version, complete) VALUES ('credentials', 99, true)")
         for command in (SERVE, ("feed", "1")):
-            line = refused(*command, data=data, settings=cassandra)
+            line = refused(*command, data=data, settings=stack)
             assert "the tables of credentials are of version 99, and this program's are of version 1. Run" in line
         assert tables_of(session) == before
 
 
-def test_tables_of_another_version_before_anything_is_made(stack: Variables, tmp_path: Path) -> None:
-    filled(stack, tmp_path / "data")
-    with keyspace_of(stack) as session, another(stack, "KAFKA_TOPIC", "NEO4J_NAMESPACE") as other:
-        session.define("INSERT INTO darkroom_schema (name, version, complete) VALUES ('credentials', 99, true)")
+def test_tables_of_another_version_before_anything_is_made(published: Published, tmp_path: Path) -> None:
+    stack, _ = published
+    with of_another_version(stack), another(stack, "KAFKA_TOPIC", "NEO4J_NAMESPACE") as other:
         line = refused(*SERVE, data=tmp_path / "new", settings=other)
         assert "the tables of credentials are of version 99" in line
         check_nothing_written(other, tmp_path / "new", but="cassandra")
+
+
+@contextmanager
+def of_another_version(variables: Variables) -> Iterator[CassandraSession]:
+    """The tables of credentials are, for a while."""
+    change = "INSERT INTO darkroom_schema (name, version, complete) VALUES ('credentials', {}, true)"
+    with keyspace_of(variables) as session:
+        session.define(change.format(99))
+        try:
+            yield session
+        finally:
+            session.define(change.format(1))
 
 
 def tables_of(session: CassandraSession) -> set[str]:
@@ -412,8 +428,8 @@ def test_a_topic_that_was_made_again_or_truncated(kafka: Variables, tmp_path: Pa
 # Two logs
 
 
-def test_a_keyspace_is_of_one_log(stack: Variables, tmp_path: Path) -> None:
-    filled(stack, tmp_path / "first")
+def test_a_keyspace_is_of_one_log(published: Published, tmp_path: Path) -> None:
+    stack, _ = published
     topic = stack["DARKROOM_KAFKA_TOPIC"]
     with keyspace_of(stack) as session:
         before = rows_of(session)
@@ -429,8 +445,8 @@ def test_a_keyspace_is_of_one_log(stack: Variables, tmp_path: Path) -> None:
         assert rows_of(session) == before
 
 
-def test_what_is_another_logs_is_refused_before_anything_is_made(stack: Variables, tmp_path: Path) -> None:
-    filled(stack, tmp_path / "first")
+def test_what_is_another_logs_is_refused_before_anything_is_made(published: Published, tmp_path: Path) -> None:
+    stack, _ = published
     new, topic = tmp_path / "new", stack["DARKROOM_KAFKA_TOPIC"]
     with another(stack, "KAFKA_TOPIC", "NEO4J_NAMESPACE") as other:
         assert "is not there. Name the right one" in refused(*SERVE, data=new, settings=other)
@@ -447,8 +463,8 @@ def test_what_is_another_logs_is_refused_before_anything_is_made(stack: Variable
         check_nothing_written(other, new, but="kafka", graphs=[1])
 
 
-def test_another_node_of_the_same_log_is_let_in(stack: Variables, tmp_path: Path) -> None:
-    filled(stack, tmp_path / "first")
+def test_another_node_of_the_same_log_is_let_in(published: Published, tmp_path: Path) -> None:
+    stack, _ = published
     with listening("gateway", data=tmp_path / "second", settings=stack):
         pass
 
@@ -459,8 +475,8 @@ def rows_of(session: CassandraSession) -> list[object]:
     return [session.execute(session.prepare(f"SELECT * FROM {keyspace}.{table}")) for table in tables]
 
 
-def test_a_nodes_state_is_of_one_log(stack: Variables, tmp_path: Path) -> None:
-    filled(stack, tmp_path / "first")
+def test_a_nodes_state_is_of_one_log(published: Published, tmp_path: Path) -> None:
+    stack, first = published
     filled({}, tmp_path / "embedded", DAVE)
     line = refused(*SERVE, data=tmp_path / "embedded", settings=stack)
     assert line.endswith("/embedded has a log of its own, and kafka names another. Name another directory")
@@ -469,11 +485,11 @@ def test_a_nodes_state_is_of_one_log(stack: Variables, tmp_path: Path) -> None:
     (tmp_path / "embedded" / "darkroom.json").rename(tmp_path / "moved" / "darkroom.json")
     line = refused(*SERVE, data=tmp_path / "moved", settings=stack)
     assert "has state that was not made with these servers. Name another directory, or remove it" in line
-    state = {"DARKROOM_STATE": str(tmp_path / "first")}
+    state = {"DARKROOM_STATE": str(first)}
     embedded = {name: value for name, value in stack.items() if "KAFKA" not in name} | state
     done("log", "append", "-", data=tmp_path / "second", stdin=DAVE)
     line = refused("catch-up", data=tmp_path / "second", settings=embedded)
-    assert line.startswith(f"the state in {tmp_path / 'first'}/generations belongs to another log, Kafka topic ")
+    assert line.startswith(f"the state in {first}/generations belongs to another log, Kafka topic ")
 
 
 def test_a_keyspace_is_of_one_log_before_there_is_a_record(cassandra: Variables, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def freeze_for(seconds: float, server: Path) -> None:
     ("harm", "times"),
     [
         pytest.param(kill, 1, id="killed"),
-        pytest.param(partial(freeze_for, 2 * OURS_S), 1, id="frozen for 6 s"),
+        pytest.param(partial(freeze_for, 2 * OURS_S), 1, id="frozen for 6 s", marks=pytest.mark.soak),
         pytest.param(kill, 5, id="killed five times", marks=pytest.mark.soak),
         pytest.param(partial(freeze_for, 60.0), 1, id="frozen for 60 s", marks=pytest.mark.soak),
     ],
