@@ -71,6 +71,8 @@ class Darkroom:
                 data_directory(settings, create=False)
             self.servers = _checked_servers(settings, tell, stack)
             may_make = _may_make_log(settings, directory_paths(settings), self.servers, tell, create=create)
+            if may_make:
+                self.servers.make_keyspace(tell)  # first, for whether it may be made is told by nothing else
             self.directory = data_directory(settings, create=create)
             wait_s = settings.service_wait_s
             self.log = open_log(settings, self.directory.log, create=may_make, tell=tell, wait_s=wait_s)

@@ -20,6 +20,7 @@ from cassandra import (
     DriverException,
     InvalidRequest,
     RequestValidationException,
+    Unauthorized,
     protocol,
 )
 from cassandra.auth import PlainTextAuthProvider
@@ -300,6 +301,8 @@ def _named(address: CassandraAddress, error: BaseException) -> StoreError:
     if isinstance(error, AuthenticationFailed):
         who = f"the user {address.user}" if address.user else "nobody, for no user was named"
         return WrongCredentials(f"{address} does not let in {who}: mend user and password ({error})")
+    if isinstance(error, (Unauthorized, protocol.UnauthorizedErrorMessage)):
+        return StoreRefused(f"{address} does not permit it: grant it, or name another user ({error})")
     return StoreRefused(f"{address} refuses: {error}")
 
 
