@@ -128,22 +128,6 @@ def test_a_wrong_password(stack: Variables, tmp_path: Path, setting: str, said: 
     check_nothing_written(stack, data)
 
 
-def test_who_may_not_make_a_keyspace_leaves_nothing_behind(
-    published: Published, stack: Variables, tmp_path: Path
-) -> None:
-    data, role = tmp_path / "data", f"reader_of_{stack['DARKROOM_CASSANDRA_KEYSPACE']}"
-    with keyspace_of(published[0]) as session:
-        session.define(f"CREATE ROLE {role} WITH PASSWORD = 'sesame' AND LOGIN = true")
-        try:
-            reader = {"DARKROOM_CASSANDRA_USER": role, "DARKROOM_CASSANDRA_PASSWORD": "sesame"}
-            line = refused(*SERVE, data=data, settings=stack | reader)
-        finally:
-            session.define(f"DROP ROLE {role}")
-    assert "does not permit it: grant it, or name another user" in line
-    assert f"User {role} has no CREATE permission on <all keyspaces>" in line
-    check_nothing_written(stack, data)
-
-
 def test_every_command_is_refused_alike(published: Published) -> None:
     stack, data = published
     wrong = stack | {"DARKROOM_CASSANDRA_PASSWORD": "not-this-one"}
