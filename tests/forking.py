@@ -40,7 +40,7 @@ def run_forked(
             with theirs:
                 request = json.dumps([words, str(Path.cwd()), dict(environment)]).encode()
                 streams = [given.fileno(), out.fileno(), errors.fileno()]
-                socket.send_fds(_forking(), [request], [*streams, theirs.fileno()])
+                socket.send_fds(_forking()[1], [request], [*streams, theirs.fileno()])
             ours.settimeout(timeout_s)
             child = int(ours.recv(32))
             try:
@@ -54,14 +54,13 @@ def run_forked(
 
 
 @cache
-def _forking() -> socket.socket:
-    """To the process that forks, which ends when this one does."""
+def _forking() -> "tuple[subprocess.Popen[bytes], socket.socket]":
+    """The process that forks, which ends when this one does, and the way to it."""
     ours, theirs = _pair()
     with theirs:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # a process with threads should not fork
         command = [sys.executable, __file__, str(theirs.fileno())]
-        subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
-    return ours
+        return subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment), ours
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
@@ -72,6 +71,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 def _fork_what_is_asked_for(requests: socket.socket) -> tuple[list[str], socket.socket]:
     """Returns in the children alone, each with its program and where to tell of its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for the programs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for the tests, with whom this ends
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES_MAX, 4)
         if not request:
@@ -82,6 +82,7 @@ def _fork_what_is_asked_for(requests: socket.socket) -> tuple[list[str], socket.
             os.close(descriptor)
     requests.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words, folder, environment = json.loads(request)
     os.chdir(folder)
     os.environ.clear()
