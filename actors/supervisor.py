@@ -172,7 +172,9 @@ class Supervisor:
                 self._generations.drop_others({old.generation, self._generations.pointer().generation})
             raise
         generation.close()
-        self._patiently(lambda: self._generations.drop_others({number}))
+        # The new one serves, whatever becomes of the old: chores and the next start drop what is left of it.
+        with contextlib.suppress(Exception):
+            self._patiently(lambda: self._generations.drop_others({number}))
         return number
 
     def _switch(self, old: Pointer, generation: OpenGeneration, pointer: Pointer, progress: Progress) -> None:

@@ -171,6 +171,24 @@ def test_a_switch_whose_success_is_not_told_of_is_one(house: House, monkeypatch:
     assert house.supervisor.catch_up() == PEOPLE
 
 
+def test_what_cannot_be_dropped_after_the_switch_is_dropped_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standstill, "TRANSIENT_S_MAX", 0.0)
+    old = house.directory.generations / "000001"
+    with monkeypatch.context() as while_it_fails:
+
+        def refuse(keep: set[int]) -> list[int]:
+            raise StoreUnavailable(f"all but {keep} stay")
+
+        while_it_fails.setattr(house.generations, "drop_others", refuse)
+        assert house.supervisor.rebuild(None) == 2
+    assert old.exists()
+    assert house.supervisor.catch_up() == PEOPLE
+    house.supervisor.run()
+    until(lambda: not old.exists(), "the old generation is gone")
+
+
 def test_a_generation_that_may_serve_is_not_dropped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standstill, "TRANSIENT_S_MAX", 0.0)
     house.generations.says_nothing = house.generations.loses_pointer = True
