@@ -71,8 +71,6 @@ class Darkroom:
                 data_directory(settings, create=False)
             self.servers = _checked_servers(settings, tell, stack)
             may_make = _may_make_log(settings, directory_paths(settings), self.servers, tell, create=create)
-            if may_make:
-                self.servers.make_keyspace(tell)  # first, for whether it may be made is told by nothing else
             self.directory = data_directory(settings, create=create)
             wait_s = settings.service_wait_s
             self.log = open_log(settings, self.directory.log, create=may_make, tell=tell, wait_s=wait_s)
@@ -185,7 +183,8 @@ def _may_make_log(
 ) -> bool:
     """Whether a log may be made where there is none: only where the keyspace is nobody's yet.
 
-    Whatever can be refused is refused here: before the directory, the topic and the keyspace are made.
+    Whatever can be refused is refused here: before the directory, the topic and the keyspace are made. Whether a
+    keyspace may be made is told by nothing but making it, so where a log is to be made too, it comes first.
     """
     check_directory(settings, directory)
     check_keyspace(servers, directory.generations)
@@ -199,6 +198,8 @@ def _may_make_log(
     foreseen = foreseen_identity(settings, directory.log, create=create, tell=tell) if is_remote(settings) else None
     if foreseen is not None:
         check_owner(servers, directory.generations, foreseen)
+        if create:
+            servers.make_keyspace(tell)
     return create
 
 

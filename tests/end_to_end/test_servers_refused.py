@@ -513,6 +513,18 @@ def test_a_graph_is_of_one_log(neo4j: Variables, tmp_path: Path) -> None:
         assert line.endswith("(neo4j_namespace)")
 
 
+def test_a_graph_of_another_log_is_refused_before_a_keyspace_is_made(published: Published, tmp_path: Path) -> None:
+    stack, _ = published
+    other = {name: value for name, value in stack.items() if "KAFKA" not in name}
+    other["DARKROOM_CASSANDRA_KEYSPACE"] = stack["DARKROOM_CASSANDRA_KEYSPACE"][:-1]
+    done("log", "append", "-", data=tmp_path / "second", stdin=DAVE)
+    line = refused(*SERVE, data=tmp_path / "second", settings=other)
+    assert "generation 1 belongs to another log, Kafka topic " in line
+    assert line.endswith("(neo4j_namespace)")
+    with pytest.raises(UnknownKeyspace), keyspace_of(other):
+        pass
+
+
 def test_a_cache_is_shared_without_mixing(service: Services, tmp_path: Path) -> None:
     with own_stack(service, "kafka", "cassandra", "neo4j") as variables:
         for name, records in (("first", CAROL), ("second", DAVE)):
