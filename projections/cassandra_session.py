@@ -302,7 +302,7 @@ def _named(address: CassandraAddress, error: BaseException) -> StoreError:
         who = f"the user {address.user}" if address.user else "nobody, for no user was named"
         return WrongCredentials(f"{address} does not let in {who}: mend user and password ({error})")
     if isinstance(error, (Unauthorized, protocol.UnauthorizedErrorMessage)):
-        return StoreRefused(f"{address} does not permit it: grant it, or name another user ({error})")
+        return StoreRefused(f"{address} does not permit it: grant it, or name another user, cassandra_user ({error})")
     return StoreRefused(f"{address} refuses: {error}")
 
 

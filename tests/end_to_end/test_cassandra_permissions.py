@@ -32,7 +32,7 @@ def test_who_may_not_make_a_keyspace_leaves_nothing_behind(tmp_path: Path) -> No
         with closing(open_session(administrator, create=False, wait_s=60, tell=print)) as session:
             session.define("CREATE ROLE reader WITH PASSWORD = 'sesame' AND LOGIN = true")
             line = refused(*SERVE, data=data, settings=variables)
-            assert "does not permit it: grant it, or name another user" in line
+            assert "does not permit it: grant it, or name another user, cassandra_user" in line
             assert "User reader has no CREATE permission on <all keyspaces>" in line
             assert not data.exists()
     finally:
