@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from redis import Redis
 from services import kafka_topics
 from services.object_store import Buckets, ObjectStoreServer
-from services.services import FOLDER, Address, Services, control, started
+from services.services import Address, Services, control, own_folder, started
 from services.stack import own_stack
 from services.tcp_proxy import TcpProxy
 
@@ -346,10 +346,7 @@ def test_a_graph_that_this_log_never_gave(stack: Variables, tmp_path: Path) -> N
 
 @pytest.mark.soak  # a Neo4j of its own
 def test_a_neo4j_with_other_data(stack: Variables, tmp_path: Path) -> None:
-    folder, data = tmp_path / "neo4j", tmp_path / "data"
-    folder.mkdir(mode=0o700)
-    if (FOLDER / "jars").exists():
-        (folder / "jars").symlink_to(FOLDER / "jars")
+    folder, data = own_folder(tmp_path / "neo4j"), tmp_path / "data"
     try:
         where = started("neo4j", folder)
         variables = stack | {
