@@ -103,8 +103,8 @@ def _run(words: list[str], asker: socket.socket) -> None:
         os._exit(0)
     asker.close()
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    sys.argv = words[1:]
     if words[0] == "-m":
+        sys.argv = words[1:]
         sys.modules.pop(words[1], None)  # what it imports stays
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     elif words[0] == "-c":
