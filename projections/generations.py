@@ -87,10 +87,11 @@ class FolderGenerations:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._pointer = str(folder / "current.json")  # every read looks at it, and a Path takes longer than the look
 
     def look(self) -> object:
         try:
-            status = (self.folder / "current.json").stat()
+            status = os.stat(self._pointer)  # noqa: PTH116
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_mtime_ns
