@@ -28,7 +28,7 @@ from darkroom.projections.store import StoreError
 
 Command = Callable[[argparse.Namespace, Settings], int]
 
-_REFUSALS = (
+REFUSALS = (
     CommandFailed,
     CredentialsError,
     DirectoryBusy,
@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except _REFUSALS as refusal:
+    except REFUSALS as refusal:
         try:
             sys.stdout.flush()
         except OSError:
             _drop_output()
-        print(f"darkroom: {_told(refusal)}", file=sys.stderr)
+        print(f"darkroom: {told(refusal)}", file=sys.stderr)
         return 1
     return status
 
@@ -92,7 +92,8 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _told(refusal: Exception) -> str:
+def told(refusal: Exception) -> str:
+    """What is said of one of the REFUSALS, in a line."""
     if isinstance(refusal, OSError) and refusal.strerror:
         return f"{os.fsdecode(refusal.filename)}: {refusal.strerror}" if refusal.filename else refusal.strerror
     return " ".join(str(refusal).split())  # a driver may have told of each server on a line of its own
@@ -129,9 +130,9 @@ def _add_setting(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def _add_work(commands: _Commands) -> None:
     serve = _add(commands, "serve", work.serve, "Run the gateway and the shards.")
-    _add_setting(serve, "host", "port", "shards", "runtime")
+    _add_setting(serve, "host", "port", "gateways", "shards", "runtime")
     gateway = _add(commands, "gateway", work.gateway, "Run one more gateway, beside a `serve` that runs the shards.")
-    _add_setting(gateway, "host", "port")
+    _add_setting(gateway, "host", "port", "gateways")
     catch_up = _add(commands, "catch-up", work.catch_up, "Bring the shards to the log's head.")
     _add_setting(catch_up, "shards", "runtime")
     rebuild = _add(commands, "rebuild", work.rebuild, "Fill a new generation from the log and switch to it.")

@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Annotated[Path, Folder(), Help("Where everything is kept.")] = Path("darkroom-data")
     host: Annotated[str, Address(), Help("The address that HTTP is served on.")] = "127.0.0.1"
     port: Annotated[int, Whole(0, 65535), Help("The port that HTTP is served on; 0 takes a free one.")] = 8321
+    gateways: Annotated[int, Whole(1, 64), Help("How many processes serve HTTP, all on that port.")] = 1
     runtime: Annotated[
         str | None, OneOf(("ray", "inline")),
         Help("Where shards run: in Ray's actors or in the command's own process.", none="the command's own"),

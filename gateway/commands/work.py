@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from darkroom.actors.standstill import Standstill, patiently
 from darkroom.actors.supervisor import RebuildRequest, Supervisor, ask_for_rebuild, take_answer
@@ -27,7 +27,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: AR
         try:
             with supervised(darkroom, settings.runtime or "ray") as supervisor:
                 supervisor.run()
-                _serve_http(darkroom, lambda url: lock.describe(f"darkroom serve, {url}"))
+                _serve_http(darkroom, settings, lambda url: lock.describe(f"darkroom serve, {url}"))
         finally:
             lock.close()
     return 0
@@ -37,25 +37,27 @@ def gateway(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
     """HTTP alone, until it is told to stop: the shards are run by a `serve`, here or on another machine."""
     create = settings.cassandra is not None  # then nothing but what can be made again lies in the directory
     with _stopped_by_signals(), Darkroom(settings, create=create, waits_for_lagging=False) as darkroom:
-        _serve_http(darkroom, lambda url: None)  # noqa: ARG005
+        _serve_http(darkroom, settings, lambda url: None)  # noqa: ARG005
     return 0
 
 
-def _serve_http(darkroom: Darkroom, on_ready: Callable[[str], object]) -> None:
-    from darkroom.gateway.http.server import serve as serve_http  # no other command needs HTTP
+def _serve_http(darkroom: Darkroom, settings: Settings, on_ready: Callable[[str], object]) -> None:
+    """`settings` as they were given: those of `darkroom` name what belongs to its log, which others find out again."""
+    # No other command needs HTTP.
+    from darkroom.gateway.commands.gateway_pool import GatewayPool
+    from darkroom.gateway.http.server import listening, url_of
+    from darkroom.gateway.http.server import serve as serve_http
 
-    settings = darkroom.settings
+    with listening(settings.host, settings.port, shared=settings.gateways > 1) as listener:
+        url = url_of(settings.host, listener)
 
-    def tell(url: str) -> None:
-        on_ready(url)
-        answer(f"Darkroom serves {settings.data} on {url}")
-        sys.stdout.flush()
+        def tell() -> None:
+            on_ready(url)
+            answer(f"Darkroom serves {settings.data} on {url}")
+            sys.stdout.flush()
 
-    opened = Gateway(darkroom)
-    try:
-        serve_http(opened, settings.host, settings.port, tell)
-    finally:
-        opened.close()
+        with closing(Gateway(darkroom)) as opened, GatewayPool(settings, listener) as others:
+            serve_http(opened, listener, tell, on_stopping=others.stop)
 
 
 def catch_up(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from darkroom.gateway.composition import Gateway
 from darkroom.gateway.http import accounts, activity, instance, media, oauth, posting, statuses, timelines
@@ -13,6 +14,7 @@ from darkroom.gateway.http.messages import Body, ClientDisconnect, Receive, Requ
 from darkroom.gateway.http.pages import WebPage
 from darkroom.gateway.http.routing import Routes
 from darkroom.gateway.http.work import Work
+from darkroom.gateway.readers import Readers
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -106,7 +108,7 @@ class App:
     async def _live(self, receive: Receive, send: Send) -> None:
         """ASGI's lifespan: what is done besides answering, from the server's start to its end."""
         await receive()
-        settling = asyncio.create_task(_settle(self._work))
+        settling = asyncio.create_task(_settle(self._work, self._gateway.readers))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         settling.cancel()
@@ -135,12 +137,15 @@ class App:
         return call.stamp(response)
 
 
-async def _settle(work: Work) -> None:
+async def _settle(work: Work, readers: Readers) -> None:
     while True:
         try:
             await work.sign_ups.settle_left()
         except Exception:
             logger.exception("sign-ups that were left pending could not be settled; they are at the next look")
+        with suppress(Exception):  # whoever reads is told of it
+            # Of several gateways one may be asked nothing for hours, and would hold a generation that was dropped.
+            await readers.ask(readers.positions)
         await asyncio.sleep(SETTLE_EVERY_S)
 
 

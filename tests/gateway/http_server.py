@@ -14,7 +14,7 @@ from darkroom.events.data_directory import WorkLock
 from darkroom.gateway import sign_up
 from darkroom.gateway.composition import Darkroom, Gateway
 from darkroom.gateway.http.limits import Limits
-from darkroom.gateway.http.server import serve
+from darkroom.gateway.http.server import listening, serve, url_of
 from darkroom.gateway.passwords import PasswordHashing
 from darkroom.gateway.settings import load_settings
 
@@ -33,7 +33,9 @@ def main(data: Path, settings: dict[str, object], limits: dict[str, Any], idle: 
         gateway = Gateway(darkroom)
         gateway.credentials._hashing = PasswordHashing(memory_kib=8, passes=1, lanes=1)
         try:
-            serve(gateway, "127.0.0.1", 0, lambda url: print(url, flush=True), Limits(**limits))
+            with listening("127.0.0.1", 0) as listener:
+                url = url_of("127.0.0.1", listener)
+                serve(gateway, listener, lambda: print(url, flush=True), Limits(**limits))
         finally:
             gateway.close()
             if not idle:
