@@ -1,7 +1,7 @@
 """Reading over HTTP, signed in: 60 % home, 30 % profile, 10 % one post
 
-Pages of 20 in the standard mix, over 1 and 16 connections that are kept open. The floor sends the very same bytes and
-does nothing for them.
+Pages of 20 in the standard mix, over 1 and 16 connections that are kept open, and over 16 to two gateways on one port.
+The floor sends the very same bytes and does nothing for them.
 """
 
 import json
@@ -17,12 +17,13 @@ from benchmarks.http_load import load
 from benchmarks.http_servers import key_of, recorded, server
 from benchmarks.measure import OURS, Aim, Measurement, Row, percentile, turns
 from benchmarks.run import Bench
-from benchmarks.served_world import catch_up, new_directory, requests_of, serve, tokens_of
+from benchmarks.served_world import catch_up, gateways, new_directory, requests_of, serve, tokens_of
 from darkroom.events.facts import PostPublished, UserRegistered
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 
 TITLE = "Reading over HTTP"
 BARE, SQL = "bare ASGI", "SQL joins"
+BARE_TWICE, ONE = "bare ASGI, two processes", "one gateway"
 CONNECTIONS = (1, 16)
 SIGNED_IN = 2_000
 P50_AIM, P99_AIM = {1: 2.0, 16: 4.0}, {1: 3.0, 16: 5.0}
@@ -34,11 +35,17 @@ def rows(bench: Bench) -> Iterator[Row]:
         ports = {OURS: stack.enter_context(serve(bench, world.directory))}
         answers = load(ports[OURS], world.requests, 1, keep=True).bodies
         world.record(answers)
-        for name, kind in ((BARE, "bare"), (SQL, "sql")):
-            ports[name] = stack.enter_context(server("-m", "benchmarks.http_servers", kind, str(folder / kind)))
+        for name, kind, file in ((BARE, "bare", "bare"), (BARE_TWICE, "bare-twice", "bare"), (SQL, "sql", "sql")):
+            ports[name] = stack.enter_context(server("-m", "benchmarks.http_servers", kind, str(folder / file)))
             _check(answers, load(ports[name], world.requests, 1, keep=True).bodies)
         for connections in CONNECTIONS:
-            yield from _rows(bench, world, ports, connections)
+            told = f"{connections} connection{'s' * (connections > 1)}"
+            yield from _rows(bench, world, {name: ports[name] for name in (OURS, BARE, SQL)}, connections, told, BARE)
+        # Beside `serve`, whose shards they read too; neither has anything to do while the other is asked.
+        two = stack.enter_context(gateways(world.directory, 2))
+        _check(answers, load(two, world.requests, connections, keep=True).bodies)
+        ports = {OURS: two, ONE: ports[OURS], BARE: ports[BARE], BARE_TWICE: ports[BARE_TWICE]}
+        yield from _rows(bench, world, ports, connections, f"{connections} connections to two gateways", BARE_TWICE)
 
 
 class _World:
@@ -76,7 +83,7 @@ def _check(answers: list[bytes], theirs: list[bytes]) -> None:
         assert json.loads(recorded(ours)[2]) == json.loads(recorded(other)[2]), f"{other[:500]!r} is not {ours[:500]!r}"
 
 
-def _rows(bench: Bench, world: _World, ports: dict[str, int], connections: int) -> Iterator[Row]:
+def _rows(bench: Bench, world: _World, ports: dict[str, int], connections: int, told: str, floor: str) -> Iterator[Row]:
     p50s: dict[str, list[float]] = {name: [] for name in ports}
     p99s: dict[str, list[float]] = {name: [] for name in ports}
 
@@ -88,12 +95,8 @@ def _rows(bench: Bench, world: _World, ports: dict[str, int], connections: int) 
 
     contenders: dict[str, Measurement] = {name: partial(measure, name) for name in ports}
     values = turns(contenders, bench.repeats)
-    told = f"{connections} connection{'s' * (connections > 1)}"
-    checked = f"{len(world.requests):,} answers are the same, as JSON, from all three servers"
-    yield Row(name=f"HTTP reads, {told}", unit="requests/s", values=values, aims=[Aim(0.25, BARE)], checked=checked)
-    yield Row(
-        name=f"HTTP reads, {told}, p50", unit="ms", values=p50s, aims=[Aim(P50_AIM[connections], BARE, "at most")]
-    )
-    yield Row(
-        name=f"HTTP reads, {told}, p99", unit="ms", values=p99s, aims=[Aim(P99_AIM[connections], BARE, "at most")]
-    )
+    checked = f"{len(world.requests):,} answers are the same, as JSON, from all servers"
+    yield Row(name=f"HTTP reads, {told}", unit="requests/s", values=values, aims=[Aim(0.25, floor)], checked=checked)
+    for percent, found, aims in ((50, p50s, P50_AIM), (99, p99s, P99_AIM)):
+        aim = Aim(aims[connections], floor, "at most")
+        yield Row(name=f"HTTP reads, {told}, p{percent}", unit="ms", values=found, aims=[aim])

@@ -1,10 +1,12 @@
 """Servers to load, each a process of its own: Darkroom as it is served, and what stands beside it.
 
-`python -m benchmarks.http_servers bare FILE` answers each request with bytes recorded before; `… sql FILE` answers from
-one SQLite database by joins, with Darkroom's own rendering. Both print their port.
+`python -m benchmarks.http_servers bare FILE` answers each request with bytes recorded before, `… bare-twice FILE` from
+two processes on one port; `… sql FILE` answers from one SQLite database by joins, with Darkroom's own rendering. They
+print their port.
 """
 
 import asyncio
+import ctypes
 import os
 import pickle
 import re
@@ -21,12 +23,15 @@ import uvicorn
 
 from benchmarks.http_sql import SqlPages
 from benchmarks.peer_environments import HERE
+from darkroom.gateway.http.server import BACKLOG, joining, listening
 
 STOP_S = 30
+PR_SET_PDEATHSIG = 1
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[..., Awaitable[None]]
 
 
 @contextmanager
@@ -70,7 +75,7 @@ def _asked(scope: Scope) -> tuple[bytes, bytes]:
     return scope["raw_path"] + (b"?" + query if query else b""), token
 
 
-def bare(file: Path) -> Callable[..., Awaitable[None]]:
+def bare(file: Path) -> App:
     """The least that an ASGI handler does: find the bytes, send them."""
     answers: dict[tuple[bytes, bytes], Answer] = pickle.loads(file.read_bytes())
 
@@ -82,7 +87,7 @@ def bare(file: Path) -> Callable[..., Awaitable[None]]:
     return app
 
 
-def sql(file: Path) -> Callable[..., Awaitable[None]]:
+def sql(file: Path) -> App:
     """Pages from joins, rendered by Darkroom's own code."""
     database, tokens = pickle.loads(file.read_bytes())
     pages = SqlPages(database)
@@ -98,8 +103,37 @@ def sql(file: Path) -> Callable[..., Awaitable[None]]:
 
 
 def main(kind: str, file: Path) -> None:
-    app = {"bare": bare, "sql": sql}[kind](file)
-    listener = socket.create_server(("127.0.0.1", 0))
+    app = {"bare": bare, "bare-twice": bare, "sql": sql}[kind](file)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn, once it has stopped, does with a signal what was set here
+    with listening("127.0.0.1", 0, shared=True) as listener:
+        port = listener.getsockname()[1]
+        told = f"127.0.0.1:{port}"
+        if kind == "bare-twice":
+            _serve_twice(app, listener, joining("127.0.0.1", port), told)
+        else:
+            print(told, flush=True)
+            _serve(app, listener)
+    os._exit(0)
+
+
+def _serve_twice(app: App, listener: socket.socket, another: socket.socket, told: str) -> None:
+    another.listen(BACKLOG)  # before there is a process for it, so that it has its share from the beginning
+    other = os.fork()
+    if not other:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        listener.close()
+        _serve(app, another)
+        os._exit(0)
+    another.close()
+    print(told, flush=True)
+    try:
+        _serve(app, listener)
+    finally:
+        os.kill(other, signal.SIGTERM)
+        os.waitpid(other, 0)
+
+
+def _serve(app: App, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -111,11 +145,8 @@ def main(kind: str, file: Path) -> None:
         proxy_headers=False,
         server_header=False,
     )
-    print(f"127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    with listener:
-        asyncio.set_event_loop_policy(None)
-        uvicorn.Server(config).run(sockets=[listener])
-    os._exit(0)
+    asyncio.set_event_loop_policy(None)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ def serve(bench: Bench, directory: DataDirectory) -> AbstractContextManager[int]
     return server(*DARKROOM, "serve", "--data", str(directory.path), "--port", "0", "--runtime", runtime)
 
 
+def gateways(directory: DataDirectory, count: int) -> AbstractContextManager[int]:
+    """So many gateways beside a `serve`, on one port of their own."""
+    return server(*DARKROOM, "gateway", "--data", str(directory.path), "--port", "0", "--gateways", str(count))
+
+
 def tokens_of(directory: DataDirectory, users: Sequence[int], count: int) -> dict[str, int]:
     """Tokens of some of these people, and whose they are."""
     hashing = PasswordHashing(memory_kib=8, passes=1, lanes=1)
