@@ -217,11 +217,12 @@ class Supervisor:
         began = nudged = time.monotonic()
         standstill = Standstill()
         while True:
+            faults = faults_of(self._directory.generations, generation.number)  # first: whoever has one moves no more
             positions = self._patiently(generation.positions)
             if (slowest := min(positions)) >= position and self._all_go_on(generation.number, positions):
                 progress(position, position)
                 return position
-            standstill.check(positions, faults_of(self._directory.generations, generation.number))
+            standstill.check(positions, faults)
             if self._closing.is_set():
                 raise ShardFaulted("the supervisor is closing")
             if time.monotonic() - nudged > NUDGE_S:

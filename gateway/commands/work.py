@@ -136,8 +136,8 @@ def _wait_beside(darkroom: Darkroom, settings: Settings, progress: Progress) -> 
         pointer = patiently(darkroom.generations.pointer, pause)  # again each time, for a rebuild may switch meanwhile
         if settings.shards not in (None, pointer.shards) and pointer.generation:
             raise CommandFailed(f"shards: the server has {pointer.shards} shards, not {settings.shards}; run rebuild")
+        faults = faults_of(darkroom.directory.generations, pointer.generation)  # first: whoever has one moves no more
         positions = patiently(darkroom.readers.positions, pause)
-        faults = faults_of(darkroom.directory.generations, pointer.generation)
         slowest = min(positions, default=0)
         if slowest >= head and not faults:
             return head

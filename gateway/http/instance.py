@@ -105,11 +105,11 @@ async def health(call: Call) -> Response:
 
 async def status(call: Call) -> Response:
     """How far the log is, each shard behind it, and what kind of fault keeps one from going on."""
+    faults = await call.look_up(call.gateway.faults)  # first: whoever has one moves no more
     positions = await call.look_up(call.gateway.readers.positions)
     head = max(
         await call.look_up(call.gateway.log.head), *positions, 0
     )  # shards were asked first, and may have moved since
-    faults = await call.look_up(call.gateway.faults)
     shards: list[Json] = [
         {"shard": shard, "position": str(position), "lag": head - position, "fault": _kind(faults.get(shard))}
         for shard, position in enumerate(positions)
