@@ -6,7 +6,10 @@ there are further pages. So a size is one look-up, and so is all there is to kno
 """
 
 import struct
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +24,9 @@ SCAN_PAGES = 16
 _KEY = struct.Struct(">QQ")
 _HEADER = struct.Struct("<Q")
 HEADER_BYTES = _HEADER.size
+
+LastPage: TypeAlias = "tuple[int, array[int]]"
+"""The lowest key that an owner's last page may hold, and its keys."""
 
 page_key = _KEY.pack
 """(owner, first) → row key."""
@@ -125,6 +131,33 @@ def newest(
         wanted = limit - len(found)
         found += list(zip(*part[:, ::-1][:, :wanted].tolist(), strict=True))
         below = _KEY.unpack(row_key)[1]
+    return found
+
+
+def last_pages(snapshot: Snapshot, table: str, owners: Sequence[int]) -> list[LastPage]:
+    """Each owner's last page, of a table without words; one that starts at 0 and is empty where there is none."""
+    return [_last_page(snapshot, table, owner) for owner in owners]
+
+
+def _last_page(snapshot: Snapshot, table: str, owner: int) -> LastPage:
+    rows = snapshot.scan(table, page_key(owner, 0), page_key(owner, KEY_MAX), limit=1, reverse=True)
+    if not rows:
+        return 0, array("Q")
+    row_key, page = rows[0]
+    start = _KEY.unpack(row_key)[1]
+    return start, array("Q", page[0 if start else HEADER_BYTES :])
+
+
+def newest_keys(
+    snapshot: Snapshot, table: str, owner: int, last: LastPage, *, below: int, above: int, limit: int
+) -> list[int]:
+    """The keys of `newest`, of an owner whose last page is at hand: most that is asked for lies there."""
+    start, keys = last
+    stop = bisect_left(keys, below)
+    found = keys[max(bisect_right(keys, above), stop - limit) : stop].tolist()[::-1]
+    if len(found) < limit and above + 1 < start:
+        rest = newest(snapshot, table, owner, below=min(below, start), above=above, limit=limit - len(found))
+        found += [key for (key,) in rest]
     return found
 
 

@@ -32,6 +32,9 @@ from darkroom.projections.tables import (
 )
 from darkroom.projections.views import Deed, Entry, FeedHead, View
 
+LAST_PAGE = "last page"
+"""What is kept of an author's timeline, at most 1 KB: what is newest is asked for most."""
+
 
 class StoreViews:
     """See `ShardViews`."""
@@ -101,6 +104,10 @@ class SnapshotView:
         return pages.columns(self._snapshot, table, owner)
 
     def newest(self, table: str, owner: int, *, below: int = KEY_MAX, above: int = 0, limit: int) -> list[Entry]:
+        if table == TIMELINES:
+            [last] = self._last_pages([owner])
+            keys = pages.newest_keys(self._snapshot, table, owner, last, below=below, above=above, limit=limit)
+            return [(key,) for key in keys]
         return pages.newest(self._snapshot, table, owner, below=below, above=above, limit=limit)
 
     def oldest(self, table: str, owner: int, *, above: int = 0, below: int = KEY_MAX, limit: int) -> list[Entry]:
@@ -109,13 +116,15 @@ class SnapshotView:
     def newest_among(
         self, table: str, bounds: Sequence[tuple[int, int]], *, above: int, limit: int
     ) -> tuple[list[tuple[int, int]], int]:
+        assert table == TIMELINES, "nothing else is asked of many owners"
+        lasts = self._last_pages([owner for owner, _ in bounds])
         # One after another, for what one owner has spares reading the next ones as deep (docs/decisions/0004).
         found: list[tuple[int, int]] = []
-        for owner, below in bounds:
-            entries = pages.newest(self._snapshot, table, owner, below=below, above=above, limit=limit)
-            if len(entries) == limit:
-                above = max(above, entries[-1][0] - 1)
-            found += [(entry[0], owner) for entry in entries]
+        for (owner, below), last in zip(bounds, lasts, strict=True):
+            keys = pages.newest_keys(self._snapshot, table, owner, last, below=below, above=above, limit=limit)
+            if len(keys) == limit:
+                above = max(above, keys[-1] - 1)
+            found += [(key, owner) for key in keys]
         return [entry for entry in found if entry[0] > above], above
 
     def oldest_among(
@@ -130,6 +139,10 @@ class SnapshotView:
                 highest = min(highest, entries[-1][0])
             found += [(entry[0], owner) for entry in entries]
         return [entry for entry in found if entry[0] <= highest], highest
+
+    def _last_pages(self, authors: Sequence[int]) -> list[pages.LastPage]:
+        ask = partial(pages.last_pages, self._snapshot, TIMELINES)
+        return self._kept.each(self._snapshot, LAST_PAGE, authors, ask)
 
     def row(self, table: str, key: bytes) -> bytes | None:
         return self._snapshot.get(table, key)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import product
 
 import pytest
 from histories import START_MS, History, seeded_history
@@ -9,10 +10,11 @@ from histories import START_MS, History, seeded_history
 from darkroom.actors.shard import Shard
 from darkroom.events.facts import UserRegistered, personal
 from darkroom.events.log_adapters.memory import MemoryEventLog
-from darkroom.projections import change_notes, kept_rows
+from darkroom.projections import change_notes, kept_rows, pages
 from darkroom.projections.change_notes import changed_since
+from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.shard_state import FoldSettings, id_key
-from darkroom.projections.store import Identity
+from darkroom.projections.store import Identity, Snapshot
 from darkroom.projections.store_views import SnapshotView, StoreViews
 from darkroom.projections.stores.memory import MemoryShardStore
 from darkroom.projections.tables import FOLLOWERS, FOLLOWING, LIKERS, META, POSTS, PROFILES, THREADS, TIMELINES
@@ -57,6 +59,20 @@ def check(folded: Folded, view: View, ids: list[int]) -> None:
     with folded.store.snapshot() as snapshot:
         assert snapshot.checkpoint == view.checkpoint
         assert said(view, ids) == said(SnapshotView(snapshot), ids)
+        check_timelines(view, snapshot, ids)
+
+
+def check_timelines(view: View, snapshot: Snapshot, ids: list[int]) -> None:
+    """However the last page of a timeline is asked for, and what is before it."""
+    for below, above, limit in product((ids[0], KEY_MAX), (0, ids[-1], KEY_MAX), (1, 3, 20)):
+        bounds = {"below": below, "above": above, "limit": limit}
+        each = [pages.newest(snapshot, TIMELINES, user, **bounds) for user in range(1, USERS + 1)]
+        assert [view.newest(TIMELINES, user, **bounds) for user in range(1, USERS + 1)] == each, bounds
+        asked = [(user, below) for user in range(1, USERS + 1)]
+        found, low = view.newest_among(TIMELINES, asked, above=above, limit=limit)
+        held = {(post, user) for user, posts in enumerate(each, 1) for (post,) in posts}
+        assert set(found) == {entry for entry in held if entry[0] > low}, bounds
+        assert low == above or len(found) >= limit, bounds
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -66,6 +82,7 @@ def test_what_is_kept_is_what_would_be_asked(monkeypatch: pytest.MonkeyPatch, se
     monkeypatch.setattr(change_notes, "IDS_MAX", chance.choice((0, 4, 20, 1024)))
     monkeypatch.setattr(kept_rows, "KEPT_MAX", chance.choice((1, 10, 1000)))
     monkeypatch.setattr(kept_rows, "KEPT_MIN", 1)
+    monkeypatch.setattr(pages, "PAGE_BYTES_MAX", chance.choice((32, 64, 1024)))
     folded = Folded(seeded_history(seed, 400, users=USERS))
     for _ in range(MOMENTS):
         for _ in range(chance.choice((0, 1, 1, 2, 5))):
