@@ -105,7 +105,7 @@ def sql(file: Path) -> App:
 def main(kind: str, file: Path) -> None:
     app = {"bare": bare, "bare-twice": bare, "sql": sql}[kind](file)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn, once it has stopped, does with a signal what was set here
-    with listening("127.0.0.1", 0, shared=True) as listener:
+    with listening("127.0.0.1", 0, shared=kind == "bare-twice") as listener:
         port = listener.getsockname()[1]
         told = f"127.0.0.1:{port}"
         if kind == "bare-twice":
