@@ -134,12 +134,8 @@ def newest(
     return found
 
 
-def last_pages(snapshot: Snapshot, table: str, owners: Sequence[int]) -> list[LastPage]:
-    """Each owner's last page, of a table without words; one that starts at 0 and is empty where there is none."""
-    return [_last_page(snapshot, table, owner) for owner in owners]
-
-
-def _last_page(snapshot: Snapshot, table: str, owner: int) -> LastPage:
+def last_page(snapshot: Snapshot, table: str, owner: int) -> LastPage:
+    """The owner's last page, of a table without words; one that starts at 0 and is empty where there is none."""
     rows = snapshot.scan(table, page_key(owner, 0), page_key(owner, KEY_MAX), limit=1, reverse=True)
     if not rows:
         return 0, array("Q")

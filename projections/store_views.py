@@ -105,7 +105,7 @@ class SnapshotView:
 
     def newest(self, table: str, owner: int, *, below: int = KEY_MAX, above: int = 0, limit: int) -> list[Entry]:
         if table == TIMELINES:
-            [last] = self._last_pages([owner])
+            [last] = self._kept.each(self._snapshot, LAST_PAGE, [owner], self._last_pages)
             keys = pages.newest_keys(self._snapshot, table, owner, last, below=below, above=above, limit=limit)
             return [(key,) for key in keys]
         return pages.newest(self._snapshot, table, owner, below=below, above=above, limit=limit)
@@ -117,14 +117,21 @@ class SnapshotView:
         self, table: str, bounds: Sequence[tuple[int, int]], *, above: int, limit: int
     ) -> tuple[list[tuple[int, int]], int]:
         assert table == TIMELINES, "nothing else is asked of many owners"
-        lasts = self._last_pages([owner for owner, _ in bounds])
+        known: list[pages.LastPage | None] = self.recall(LAST_PAGE, [owner for owner, _ in bounds])
+        read: list[tuple[int, pages.LastPage]] = []
         # One after another, for what one owner has spares reading the next ones as deep (docs/decisions/0004).
         found: list[tuple[int, int]] = []
-        for (owner, below), last in zip(bounds, lasts, strict=True):
+        for (owner, below), last in zip(bounds, known, strict=True):
+            if below <= above + 1:
+                continue
+            if last is None:
+                last = pages.last_page(self._snapshot, table, owner)
+                read.append((owner, last))
             keys = pages.newest_keys(self._snapshot, table, owner, last, below=below, above=above, limit=limit)
             if len(keys) == limit:
                 above = max(above, keys[-1] - 1)
             found += [(key, owner) for key in keys]
+        self.keep(LAST_PAGE, read)
         return [entry for entry in found if entry[0] > above], above
 
     def oldest_among(
@@ -141,8 +148,7 @@ class SnapshotView:
         return [entry for entry in found if entry[0] <= highest], highest
 
     def _last_pages(self, authors: Sequence[int]) -> list[pages.LastPage]:
-        ask = partial(pages.last_pages, self._snapshot, TIMELINES)
-        return self._kept.each(self._snapshot, LAST_PAGE, authors, ask)
+        return [pages.last_page(self._snapshot, TIMELINES, author) for author in authors]
 
     def row(self, table: str, key: bytes) -> bytes | None:
         return self._snapshot.get(table, key)
