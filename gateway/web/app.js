@@ -11,6 +11,7 @@ const session = {
   position: Number(sessionStorage.getItem("position") || 0),
 };
 let objectUrl = null;
+let turns = 0;
 
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
@@ -108,7 +109,7 @@ function signOut() {
   go("/");
 }
 
-function showSignIn() {
+function signInView() {
   const name = element("input", { id: "username", name: "username", autocomplete: "username", required: true, maxLength: 30, autocapitalize: "none" });
   const password = element("input", { id: "password", name: "password", type: "password", autocomplete: "current-password", required: true, minLength: 8 });
   const form = element("form", { id: "sign-in" },
@@ -128,7 +129,7 @@ function showSignIn() {
     if (!answer.access_token) throw new Error("Your account is being made; sign in in a moment.");
     await enter(answer.access_token);
   });
-  show("Sign in", form);
+  return ["Sign in", form];
 }
 
 function onSubmit(form, work) {
@@ -205,13 +206,13 @@ async function pageOf(path, list, empty) {
   }
 }
 
-async function showHome() {
+async function homeView() {
   const list = element("section", { id: "feed", "aria-label": "Home feed" });
   await pageOf("/api/v1/timelines/home", list, "Nothing here yet: follow somebody, or upload a photo.");
-  show("Home", element("h1", {}, "Home"), list);
+  return ["Home", element("h1", {}, "Home"), list];
 }
 
-async function showPost(id) {
+async function postView(id) {
   const [{ answer: post }, { answer: context }] = await Promise.all([
     call("GET", `/api/v1/statuses/${id}`), call("GET", `/api/v1/statuses/${id}/context`)]);
   const comments = element("ul", { className: "comments", id: "comments" }, ...context.descendants.map(commentLine));
@@ -226,7 +227,7 @@ async function showPost(id) {
     comments.append(commentLine(answer));
     text.value = "";
   });
-  show("Post", postCard(post), element("h2", {}, "Comments"), comments, ...(session.token ? [form] : []));
+  return ["Post", postCard(post), element("h2", {}, "Comments"), comments, ...(session.token ? [form] : [])];
 }
 
 function commentLine(comment) {
@@ -237,7 +238,7 @@ function commentLine(comment) {
 
 // Profiles
 
-async function showProfile(name) {
+async function profileView(name) {
   const { answer: account } = await call("GET", `/api/v1/accounts/lookup?acct=${encodeURIComponent(name)}`);
   const counts = element("p", { className: "counts" });
   const person = element("div", { className: "person" },
@@ -254,7 +255,7 @@ async function showProfile(name) {
   if (session.account && account.id !== session.account.id) await addFollow(account, person, draw);
   const list = element("section", { id: "posts", "aria-label": `Posts by ${account.acct}` });
   await pageOf(`/api/v1/accounts/${account.id}/statuses`, list, "No posts yet.");
-  show(account.acct, person, list);
+  return [account.acct, person, list];
 }
 
 function textOf(html) {
@@ -280,7 +281,7 @@ async function addFollow(account, person, draw) {
 
 // Uploading
 
-function showUpload() {
+function uploadView() {
   const file = element("input", { id: "photo", type: "file", accept: "image/jpeg,image/png,image/webp,image/gif", required: true });
   const preview = element("img", { className: "chosen", alt: "The photo that you chose", hidden: true });
   const description = element("input", { id: "description", maxLength: 1500 });
@@ -307,7 +308,7 @@ function showUpload() {
     notice("Posted.");
     go("/");
   });
-  show("Upload", form);
+  return ["Upload", form];
 }
 
 function forgetObjectUrl() {
@@ -327,22 +328,28 @@ function go(path) {
   route();
 }
 
+function viewOf(path) {
+  const [, name, id] = /^\/@([^/]+)(?:\/(\d+))?$/.exec(path) || [];
+  if (id) return postView(id);
+  if (name) return profileView(decodeURIComponent(name));
+  if (!session.token) return signInView();
+  if (path === "/upload") return uploadView();
+  return homeView();
+}
+
 async function route() {
+  const turn = ++turns;
   forgetObjectUrl();
-  const token = session.token;
-  navigation.hidden = !token;
+  navigation.hidden = !session.token;
   if (session.account) document.getElementById("own-profile").href = `/@${session.account.acct}`;
-  const [, name, id] = /^\/@([^/]+)(?:\/(\d+))?$/.exec(location.pathname) || [];
+  let view;
   try {
-    if (id) await showPost(id);
-    else if (name) await showProfile(decodeURIComponent(name));
-    else if (!session.token) showSignIn();
-    else if (location.pathname === "/upload") showUpload();
-    else await showHome();
+    view = await viewOf(location.pathname);
   } catch (error) {
-    if (token && !session.token) return; // the token was refused: signing out has shown the form
-    show("Darkroom", element("p", { className: "empty" }, error.message));
+    view = ["Darkroom", element("p", { className: "empty" }, error.message)];
   }
+  // Whoever has gone on, or was signed out by a refused token, no longer wants what comes late.
+  if (turn === turns) show(...view);
 }
 
 document.addEventListener("click", (event) => {

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +14,6 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.wait import WebDriverWait
 
 from .http_client import PASSWORD, Server, picture, served
@@ -55,23 +54,29 @@ class Browser:
     def open(self, path: str) -> None:
         self.driver.get(self.server.url + path)
 
-    def find(self, selector: str, text: str = "") -> WebElement:
-        """The first that is shown and holds the text."""
+    def find(self, selector: str, text: str = "", act: Callable[[WebElement], object] | None = None) -> WebElement:
+        """The first that is shown and holds the text, once `act` was done with it.
+
+        A view may replace another between finding an element and using it: whatever went stale is looked for anew.
+        """
 
         def found(driver: webdriver.Chrome) -> WebElement | None:
-            elements = driver.find_elements(By.CSS_SELECTOR, selector)
-            return next((each for each in elements if each.is_displayed() and text in each.text), None)
+            for each in driver.find_elements(By.CSS_SELECTOR, selector):
+                if each.is_displayed() and text in each.text:
+                    if act:
+                        act(each)
+                    return each
+            return None
 
         element = WebDriverWait(self.driver, WAIT_S, ignored_exceptions=STALE).until(found, f"{selector} {text}")
         assert element is not None
         return element
 
     def click(self, selector: str, text: str = "") -> None:
-        element = self.find(selector, text)
-        WebDriverWait(self.driver, WAIT_S).until(element_to_be_clickable(element)).click()
+        self.find(f"{selector}:enabled, {selector}:any-link", text, WebElement.click)
 
     def type(self, selector: str, text: str) -> None:
-        self.find(selector).send_keys(text)
+        self.find(selector, act=lambda element: element.send_keys(text))
 
     def sign_up(self, name: str) -> None:
         self.open("/")
@@ -116,7 +121,7 @@ def test_two_people_use_the_page(tmp_path: Path) -> None:
         bob.find("#follow", "Following")
         bob.find(".counts", "1 follower,")
         bob.click("nav a", "Home")
-        bob.click(".older")
+        bob.click("#feed .older")
         bob.find("#feed .empty", "That was all")
         see_like_and_comment(bob)
         ann.click("article .comment-count")
@@ -205,3 +210,29 @@ def test_every_control_has_a_name_and_every_image_a_text(tmp_path: Path) -> None
             ann.open(path)
             ann.find(there)
             assert ann.driver.execute_script(unnamed) == []
+
+
+def test_what_comes_late_does_not_replace_what_was_asked_for_since(tmp_path: Path) -> None:
+    hold = """
+        const fetched = window.fetch;
+        const released = new Promise((release) => { window.release = release; });
+        window.fetch = async (url, ...rest) => {
+            const answer = await fetched(url, ...rest);
+            if (!String(url).includes("/statuses")) return answer;
+            window.held = true;
+            await released;
+            const json = answer.json.bind(answer);
+            answer.json = () => json().finally(() => setTimeout(window.late));
+            return answer;
+        };"""
+    release = "window.late = arguments[arguments.length - 1]; window.release();"
+    with served(tmp_path / "data") as server, browsing(server, tmp_path / "ann") as ann:
+        ann.sign_up("Ann")
+        ann.driver.execute_script(hold)
+        ann.click("#own-profile")
+        WebDriverWait(ann.driver, WAIT_S).until(lambda driver: driver.execute_script("return window.held"))
+        ann.click("nav a", "Home")
+        ann.find("#feed")
+        ann.driver.execute_async_script(release)
+        assert ann.driver.title.startswith("Home")
+        assert ann.find("#feed").text.startswith("Nothing here yet")
