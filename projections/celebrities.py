@@ -42,7 +42,7 @@ class KnownCelebrities:
         authors, since = known[1]
         if len(authors) == 1:  # nobody ever was one
             return np.zeros(len(users), dtype=np.uint64)
-        index = np.searchsorted(authors, users)
+        index = authors.searchsorted(users)
         return np.where(authors[index] == users, since[index], np.uint64(0))
 
 

@@ -222,11 +222,11 @@ def newest(view: View, user: int, head_rows: bytes, *, below: int, limit: int) -
     """At most `limit` words of posts below the id, newest first."""
     bound = np.uint64(min(below, ID_MASK) << ROUTE_BITS)
     words = words_of(head_rows)
-    found: list[int] = words[: int(np.searchsorted(words, bound))][::-1][:limit].tolist()
+    found: list[int] = words[: int(words.searchsorted(bound))][::-1][:limit].tolist()
     if len(found) < limit:
         for page in view.sealed_below(user, int(bound)):
             words = words_of(page)
-            found += words[: int(np.searchsorted(words, bound))][::-1][: limit - len(found)].tolist()
+            found += words[: int(words.searchsorted(bound))][::-1][: limit - len(found)].tolist()
             if len(found) >= limit:
                 break
     return found
@@ -238,11 +238,11 @@ def oldest(view: View, user: int, head_rows: bytes, *, above: int, limit: int) -
     found: list[int] = []
     for page in view.sealed_from(user, int(bound)):
         words = words_of(page)
-        found += words[int(np.searchsorted(words, bound)) :][: limit - len(found)].tolist()
+        found += words[int(words.searchsorted(bound)) :][: limit - len(found)].tolist()
         if len(found) >= limit:
             return found
     words = words_of(head_rows)
-    found += words[int(np.searchsorted(words, bound)) :][: limit - len(found)].tolist()
+    found += words[int(words.searchsorted(bound)) :][: limit - len(found)].tolist()
     return found
 
 

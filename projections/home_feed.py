@@ -19,7 +19,7 @@ from darkroom.projections import feed_rows, timelines
 from darkroom.projections.celebrities import INFINITY, LAST_CHANGE
 from darkroom.projections.feed_cache import FeedCache, FeedKey, NoFeedCache
 from darkroom.projections.reading import Reading
-from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed, shard_of
+from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed, routes, shard_of
 from darkroom.projections.shard_state import ShardState, id_key
 from darkroom.projections.tables import CELEBRITIES, FOLLOWING, MUTES, POSTS, TIMELINES
 from darkroom.projections.views import FeedHead, View
@@ -88,6 +88,10 @@ class FeedEntry(msgspec.Struct, frozen=True, gc=False):
     row: bytes | None = None
 
 
+Pulled = dict[int, int]
+"""Posts and their authors."""
+
+
 class _Edges:
     """Whom the reader follows and has not muted, by id, and below which id each must be pulled."""
 
@@ -100,14 +104,14 @@ class _Edges:
 
     def among(self, authors: Ids) -> list[bool]:
         """Which of the authors are followed. There is always one, oneself."""
-        index = np.minimum(np.searchsorted(self.followees, authors), len(self.followees) - 1)
+        index = np.minimum(self.followees.searchsorted(authors), len(self.followees) - 1)
         found: list[bool] = (self.followees[index] == authors).tolist()
         return found
 
-    def reaching_above(self, low: int) -> dict[int, int]:
-        """Followee → the highest id for which rows do not answer, of those where that is above `low`."""
+    def reaching_above(self, low: int, high: int) -> tuple[Ids, Ids]:
+        """Followees, and the id below which each must be pulled up to `high`, of those where that is above `low`."""
         chosen = np.flatnonzero(self.reach > np.uint64(low))
-        return dict(zip(self.followees[chosen].tolist(), self.reach[chosen].tolist(), strict=True))
+        return self.followees[chosen], np.minimum(self.reach[chosen], np.uint64(high)) + np.uint64(1)
 
 
 def _edges(own: View, user: int) -> tuple[Ids, Ids]:
@@ -163,34 +167,40 @@ class _Feed:
         """At most `limit` pushed candidates of posts above the id, oldest first."""
         return feed_rows.oldest(self.own, self.user, self.head.rows, above=above, limit=limit)
 
-    def pull_below(self, low: int, below: int, limit: int) -> tuple[list[FeedEntry], int]:
+    def pull_below(self, low: int, below: int, limit: int) -> tuple[Pulled, int]:
         """Posts with low < id < below for which rows do not answer, and the id above which they are complete."""
-        pulled: list[FeedEntry] = []
-        for view, bounds in self._by_shard(self.edges.reaching_above(low), below - 1):
+        pulled: Pulled = {}
+        for view, bounds in self._by_shard(*self.edges.reaching_above(low, below - 1)):
             posts, low = view.newest_among(TIMELINES, bounds, above=low, limit=limit)
-            pulled += [FeedEntry(post, author) for post, author in posts]
-        return [entry for entry in pulled if entry.post > low], low
+            pulled.update(posts)
+        return {post: author for post, author in pulled.items() if post > low}, low
 
-    def pull_above(self, low: int, high: int, limit: int) -> tuple[list[FeedEntry], int]:
+    def pull_above(self, low: int, high: int, limit: int) -> tuple[Pulled, int]:
         """Posts with low < id <= high for which rows do not answer, and the id up to which they are complete."""
-        pulled: list[FeedEntry] = []
-        for view, bounds in self._by_shard(self.edges.reaching_above(low), high):
+        pulled: Pulled = {}
+        for view, bounds in self._by_shard(*self.edges.reaching_above(low, high)):
             posts, complete = view.oldest_among(TIMELINES, bounds, above=low, limit=limit)
             high = min(high, complete)
-            pulled += [FeedEntry(post, author) for post, author in posts]
-        return [entry for entry in pulled if entry.post <= high], high
+            pulled.update(posts)
+        return {post: author for post, author in pulled.items() if post <= high}, high
 
-    def _by_shard(self, reach: dict[int, int], high: int) -> Iterator[tuple[View, list[tuple[int, int]]]]:
+    def _by_shard(self, followees: Ids, below: Ids) -> Iterator[tuple[View, list[tuple[int, int]]]]:
         """(followee, the id below which they are pulled) of edges as `reaching_above` gives them, by shard."""
-        for view, followees in self.reading.grouped(reach):
-            yield view, [(followee, min(high, reach[followee]) + 1) for followee in followees]
+        if not len(followees):
+            return
+        if self.reading.shards == 1:
+            yield self.own, list(zip(followees.tolist(), below.tolist(), strict=True))
+            return
+        shards = routes(followees) % np.uint64(self.reading.shards)
+        for shard in dict.fromkeys(shards.tolist()):
+            there = shards == shard
+            yield self.reading.shard(shard), list(zip(followees[there].tolist(), below[there].tolist(), strict=True))
 
-    def judged(self, words: list[int], pulled: list[FeedEntry]) -> dict[int, FeedEntry]:
-        """The valid ones among pushed candidates, with what was pulled, by post.
+    def judged(self, words: list[int]) -> dict[int, FeedEntry]:
+        """The valid ones among pushed candidates, by post.
 
         A candidate is valid if the shard of its author holds it live, and its author is among the edges.
         """
-        valid = {entry.post: entry for entry in pulled}
         shards = self.reading.shards
         by_shard: defaultdict[int, list[int]] = defaultdict(list)
         for word in words:
@@ -202,7 +212,7 @@ class _Feed:
             rows += self.reading.shard(shard).rows(POSTS, [id_key(post) for post in members])
         authors = timelines.authors_of(rows)
         candidates = zip(posts, authors.tolist(), rows, self.edges.among(authors), strict=True)
-        return valid | {post: FeedEntry(post, author, row) for post, author, row, followed in candidates if followed}
+        return {post: FeedEntry(post, author, row) for post, author, row, followed in candidates if followed}
 
 
 def page(
@@ -225,8 +235,9 @@ def page(
         words = feed.words_below(below, wanted)
         low = max(above, (words[-1] >> ROUTE_BITS) - 1) if len(words) == wanted else above
         pulled, low = feed.pull_below(low, below, wanted)
-        valid = feed.judged([word for word in words if word >> ROUTE_BITS > low], pulled)
-        found = _not_above(reading.position, found + [valid[post] for post in sorted(valid, reverse=True)])
+        valid = feed.judged([word for word in words if word >> ROUTE_BITS > low])
+        newest_first = sorted({*valid, *pulled}, reverse=True)
+        found = _upto(reading.position, found) + _shown(reading.position, newest_first, valid, pulled, limit)
         if len(found) >= limit:
             break
         below = low + 1
@@ -242,13 +253,20 @@ def page_upwards(reading: Reading, user: int, *, above: int, below: int = ID_MAS
         words = feed.words_above(above, wanted)
         high = min(below - 1, words[-1] >> ROUTE_BITS) if len(words) == wanted else below - 1
         pulled, high = feed.pull_above(above, high, wanted)
-        valid = feed.judged([word for word in words if word >> ROUTE_BITS <= high], pulled)
-        found = _not_above(reading.position, found + [valid[post] for post in sorted(valid)])
+        valid = feed.judged([word for word in words if word >> ROUTE_BITS <= high])
+        oldest_first = sorted({*valid, *pulled})
+        found = _upto(reading.position, found) + _shown(reading.position, oldest_first, valid, pulled, limit)
         if len(found) >= limit or high >= reading.position:
             break
         above = high
     return found[:limit][::-1]
 
 
-def _not_above(position: int, entries: list[FeedEntry]) -> list[FeedEntry]:
+def _upto(position: int, entries: list[FeedEntry]) -> list[FeedEntry]:
     return [entry for entry in entries if entry.post <= position]
+
+
+def _shown(position: int, posts: list[int], valid: dict[int, FeedEntry], pulled: Pulled, limit: int) -> list[FeedEntry]:
+    """The first `limit` of the posts up to the position; not more, for what is pulled may be many times a page."""
+    chosen = [post for post in posts if post <= position][:limit]
+    return [valid.get(post) or FeedEntry(post, pulled[post]) for post in chosen]

@@ -9,7 +9,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,16 @@ _KEY = struct.Struct(">QQ")
 _HEADER = struct.Struct("<Q")
 HEADER_BYTES = _HEADER.size
 
-LastPage: TypeAlias = "tuple[int, array[int]]"
-"""The lowest key that an owner's last page may hold, and its keys."""
+
+class LastPage(NamedTuple):
+    """An owner's last page, of a table without words."""
+
+    start: int
+    """The lowest key that it may hold."""
+    oldest: int
+    """Below which the owner surely has nothing."""
+    keys: "array[int]"
+
 
 page_key = _KEY.pack
 """(owner, first) → row key."""
@@ -135,20 +143,20 @@ def newest(
 
 
 def last_page(snapshot: Snapshot, table: str, owner: int) -> LastPage:
-    """The owner's last page, of a table without words; one that starts at 0 and is empty where there is none."""
+    """Of a table without words; one that starts at 0 and is empty where the owner has none."""
     rows = snapshot.scan(table, page_key(owner, 0), page_key(owner, KEY_MAX), limit=1, reverse=True)
-    if not rows:
-        return 0, array("Q")
-    row_key, page = rows[0]
+    row_key, page = rows[0] if rows else (page_key(owner, 0), header(0, more=False))
     start = _KEY.unpack(row_key)[1]
-    return start, array("Q", page[0 if start else HEADER_BYTES :])
+    keys = array("Q", page[0 if start else HEADER_BYTES :])
+    oldest = 0 if start else keys[0] if keys else KEY_MAX
+    return LastPage(start, oldest, keys)
 
 
 def newest_keys(
     snapshot: Snapshot, table: str, owner: int, last: LastPage, *, below: int, above: int, limit: int
 ) -> list[int]:
     """The keys of `newest`, of an owner whose last page is at hand: most that is asked for lies there."""
-    start, keys = last
+    start, keys = last.start, last.keys
     stop = bisect_left(keys, below)
     found = keys[max(bisect_right(keys, above), stop - limit) : stop].tolist()[::-1]
     if len(found) < limit and above + 1 < start:

@@ -127,6 +127,8 @@ class SnapshotView:
             if last is None:
                 last = pages.last_page(self._snapshot, table, owner)
                 read.append((owner, last))
+            if below <= last.oldest:
+                continue  # so it is with most who are pulled: they were followed before they posted
             keys = pages.newest_keys(self._snapshot, table, owner, last, below=below, above=above, limit=limit)
             if len(keys) == limit:
                 above = max(above, keys[-1] - 1)
