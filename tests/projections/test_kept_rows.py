@@ -12,6 +12,7 @@ from darkroom.events.facts import UserRegistered, personal
 from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.projections import change_notes, kept_rows, pages
 from darkroom.projections.change_notes import changed_since
+from darkroom.projections.kept_rows import KeptRows
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.shard_state import FoldSettings, id_key
 from darkroom.projections.store import Identity, Snapshot
@@ -123,6 +124,23 @@ def test_what_stands_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None
             assert None not in view.rows(PROFILES, keys)
         assert len(asked) == len(keys)
         folded.shard.step(5)
+
+
+def test_over_the_limit_an_eighth_is_dropped_of_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_rows, "KEPT_MAX", 80)
+    monkeypatch.setattr(kept_rows, "KEPT_MIN", 1)
+    folded = Folded(registrations(1))
+    folded.shard.step(1)
+    with folded.store.snapshot() as snapshot:
+        kept = KeptRows()
+        assert kept.recall(snapshot, "kind", [0]) == [None]
+        for each in range(80):
+            kept.keep(snapshot, "kind", [(each, str(each))])
+        assert kept.recall(snapshot, "kind", range(80)) == [str(each) for each in range(80)]
+        kept.keep(snapshot, "kind", [(80, "80")])
+        assert kept.recall(snapshot, "kind", range(81)) == [None] * 11 + [str(each) for each in range(11, 81)]
+        kept.keep(snapshot, "kind", [(each, str(each)) for each in range(200)])
+        assert kept.recall(snapshot, "kind", range(200)) == [None] * 130 + [str(each) for each in range(130, 200)]
 
 
 def registrations(users: int) -> History:
