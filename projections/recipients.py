@@ -1,7 +1,7 @@
 """Whose feeds get an author's posts, as decided since the author's audience last changed.
 
 Deciding again decides alike, so this holds from batch to batch and may be forgotten at any moment: most of what a post
-costs a shard beside its rows was gathering the same audience again.
+costs a shard beside its rows was gathering the same audience again. Where not all can be kept, most of them still are.
 """
 
 from darkroom.projections.routing import Ids
@@ -12,7 +12,7 @@ AUTHOR_IDS = 30
 
 
 class Recipients:
-    """By author, within a limit that `trim` keeps."""
+    """By author, within a limit: behind it the ones that were decided first are forgotten."""
 
     def __init__(self) -> None:
         self._known: dict[int, Ids] = {}
@@ -26,7 +26,16 @@ class Recipients:
         """What was decided, from now on."""
         self._known[author] = recipients
         self._kept += len(recipients) + AUTHOR_IDS
+        if self._kept > IDS_KEPT_MAX:
+            self._make_room()
         return recipients
+
+    def _make_room(self) -> None:
+        """Not author by author: the first of a dictionary is looked for behind all that were dropped before."""
+        for author in list(self._known):
+            if self._kept <= IDS_KEPT_MAX * 7 // 8:
+                break
+            self.forget(author)
 
     def forget(self, author: int) -> None:
         """The author's audience has changed."""
@@ -38,8 +47,3 @@ class Recipients:
         """By what was decided has changed."""
         self._known.clear()
         self._kept = 0
-
-    def trim(self) -> None:
-        """Begin anew where more is kept than may be."""
-        if self._kept > IDS_KEPT_MAX:
-            self.clear()

@@ -217,7 +217,6 @@ class ShardState:
 
     def committed(self) -> None:
         """The changes are stored: keep what is worth keeping."""
-        self.recipients.trim()
         if self.full:
             for table in self.packed.values():
                 table.forget()
