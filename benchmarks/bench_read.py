@@ -37,6 +37,7 @@ KINDS = {
     "shown": "a page of 20 with its posts, authors and counters",
     "encoded": "the same, encoded to JSON",
 }
+ALONE = "msgspec alone, encoding it"
 AIMS = {"shown": [Aim(100, None, "at most")]}
 
 
@@ -49,8 +50,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         chance = random.Random(2)
         active = [chance.choice(users) for _ in range(len(users) // 10)]
         readers = [chance.choice(active) for _ in range(bench.size(3_000, 200))]
-        for kind, name in KINDS.items():
-            yield from _pages(bench, stores, readers, kind, name, checked)
+        yield from _pages(bench, stores, readers, checked)
         yield from _parallel(bench, stores, users)
 
 
@@ -81,28 +81,29 @@ def _check(stores: list[ShardStore], events: list[Event], users: list[int]) -> s
     return "first pages of 200 people are those merged from the floor's timelines"
 
 
-def _pages(
-    bench: Bench, stores: list[ShardStore], readers: list[int], kind: str, name: str, checked: str
-) -> Iterator[Row]:
+def _pages(bench: Bench, stores: list[ShardStore], readers: list[int], checked: str) -> Iterator[Row]:
+    """All kinds in the same turns, for they are compared with each other too."""
     by = {
         OURS: Pages(stores, LruFeedCache(10_000)),
         "without the cache": Pages(stores),
         "nothing kept": Pages(stores, forgets=True),
     }
-    tails: dict[str, list[float]] = {contender: [] for contender in by}
+    tails: dict[tuple[str, str], list[float]] = {(kind, contender): [] for kind in KINDS for contender in by}
 
-    def measure(contender: str) -> float:
+    def measure(kind: str, contender: str) -> float:
         median, tail = by[contender].times_us(readers, kind)
-        tails[contender].append(tail)
+        tails[kind, contender].append(tail)
         return median
 
-    contenders: dict[str, Measurement] = {contender: partial(measure, contender) for contender in by}
-    if kind == "encoded":
-        page = msgspec.json.decode(by[OURS].encoded(readers[0]))
-        contenders["msgspec alone, encoding it"] = lambda: 1e6 * _encoding_s(page)
-    values = turns(contenders, bench.repeats)
-    yield Row(name=f"{name}, p50", unit="us", values=values, aims=AIMS.get(kind, []), checked=checked)
-    yield Row(name=f"{name}, p99", unit="us", values=tails)
+    page = msgspec.json.decode(by[OURS].encoded(readers[0]))
+    contenders: dict[str, Measurement] = {f"{kind}, {name}": partial(measure, kind, name) for kind, name in tails}
+    values = turns(contenders | {ALONE: lambda: 1e6 * _encoding_s(page)}, bench.repeats)
+    for kind, told in KINDS.items():
+        found = {contender: values[f"{kind}, {contender}"] for contender in by}
+        if kind == "encoded":
+            found[ALONE] = values[ALONE]
+        yield Row(name=f"{told}, p50", unit="us", values=found, aims=AIMS.get(kind, []), checked=checked)
+        yield Row(name=f"{told}, p99", unit="us", values={contender: tails[kind, contender] for contender in by})
 
 
 def _encoding_s(page: object) -> float:
