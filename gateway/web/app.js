@@ -60,8 +60,8 @@ async function call(method, path, { body = null, key = null } = {}) {
   if (method === "GET" && session.position && !url.searchParams.has("min_position")) {
     url.searchParams.set("min_position", session.position);
   }
-  const headers = {};
-  if (session.token) headers.Authorization = `Bearer ${session.token}`;
+  const headers = {}, token = session.token;
+  if (token) headers.Authorization = `Bearer ${token}`;
   if (key) headers["Idempotency-Key"] = key;
   if (body && !(body instanceof FormData)) {
     headers["Content-Type"] = "application/json";
@@ -79,7 +79,7 @@ async function call(method, path, { body = null, key = null } = {}) {
       sessionStorage.setItem("position", position);
     }
     const answer = await response.json();
-    if (response.status === 401 && session.token) signOut();
+    if (response.status === 401 && token && token === session.token) signOut();
     if (!response.ok) throw new Error(answer.error_description || answer.error || `error ${response.status}`);
     return { answer, next: nextPage(response.headers.get("Link")) };
   }
@@ -100,7 +100,6 @@ async function enter(token) {
   const { answer } = await call("GET", "/api/v1/accounts/verify_credentials");
   session.account = answer;
   localStorage.setItem("account", JSON.stringify(answer));
-  go("/");
 }
 
 function signOut() {
@@ -128,6 +127,8 @@ function signInView() {
       : await call("POST", "/oauth/token", { body: { ...given, grant_type: "password", scope: "read write follow push" } });
     if (!answer.access_token) throw new Error("Your account is being made; sign in in a moment.");
     await enter(answer.access_token);
+    if (form.isConnected) go("/");
+    else route(); // whoever has gone on meanwhile sees the same as one who is signed in
   });
   return ["Sign in", form];
 }
@@ -306,7 +307,7 @@ function uploadView() {
     const { answer: medium } = await call("POST", "/api/v2/media", { body: data });
     await call("POST", "/api/v1/statuses", { body: { status: caption.value, media_ids: [medium.id] }, key });
     notice("Posted.");
-    go("/");
+    if (form.isConnected) go("/");
   });
   return ["Upload", form];
 }
@@ -328,6 +329,7 @@ function go(path) {
   route();
 }
 
+// A view is its title and what is shown, in order.
 function viewOf(path) {
   const [, name, id] = /^\/@([^/]+)(?:\/(\d+))?$/.exec(path) || [];
   if (id) return postView(id);
