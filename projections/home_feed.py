@@ -46,7 +46,7 @@ def _recipients(state: ShardState, author: int) -> Ids:
     """Whose feeds get the author's posts for as long as the audience stays as it is: deciding again decides alike."""
     audience = state.audience(author)
     if _is_celebrity(state, author, len(audience)):
-        return audience[:0]
+        return np.empty(0, dtype=np.uint64)  # a slice of the audience would keep all of it
     return np.append(audience, np.uint64(author)) if state.serves(author) else audience
 
 
@@ -93,7 +93,7 @@ Pulled = dict[int, int]
 
 
 class _Edges:
-    """Whom the reader follows and has not muted, by id, and below which id each must be pulled."""
+    """Whom the reader follows and has not muted, by id, and up to which id each must be pulled."""
 
     __slots__ = ("followees", "reach")
 
@@ -109,7 +109,8 @@ class _Edges:
         return found
 
     def reaching_above(self, low: int, high: int) -> tuple[Ids, Ids]:
-        """Followees, and the id below which each must be pulled up to `high`, of those where that is above `low`."""
+        """Those for whom rows do not answer everywhere above `low`, and below which id each must be pulled, of `high`
+        and what is older."""
         chosen = np.flatnonzero(self.reach > np.uint64(low))
         return self.followees[chosen], np.minimum(self.reach[chosen], np.uint64(high)) + np.uint64(1)
 
@@ -188,7 +189,7 @@ class _Feed:
         """(followee, the id below which they are pulled) of edges as `reaching_above` gives them, by shard."""
         if not len(followees):
             return
-        if self.reading.shards == 1:
+        if self.reading.shards == 1:  # the usual case needs no routes
             yield self.own, list(zip(followees.tolist(), below.tolist(), strict=True))
             return
         shards = routes(followees) % np.uint64(self.reading.shards)
@@ -237,7 +238,7 @@ def page(
         pulled, low = feed.pull_below(low, below, wanted)
         valid = feed.judged([word for word in words if word >> ROUTE_BITS > low])
         newest_first = sorted({*valid, *pulled}, reverse=True)
-        found = _upto(reading.position, found) + _shown(reading.position, newest_first, valid, pulled, limit)
+        found = _not_above(reading.position, found) + _shown(reading.position, newest_first, valid, pulled, limit)
         if len(found) >= limit:
             break
         below = low + 1
@@ -255,14 +256,14 @@ def page_upwards(reading: Reading, user: int, *, above: int, below: int = ID_MAS
         pulled, high = feed.pull_above(above, high, wanted)
         valid = feed.judged([word for word in words if word >> ROUTE_BITS <= high])
         oldest_first = sorted({*valid, *pulled})
-        found = _upto(reading.position, found) + _shown(reading.position, oldest_first, valid, pulled, limit)
+        found = _not_above(reading.position, found) + _shown(reading.position, oldest_first, valid, pulled, limit)
         if len(found) >= limit or high >= reading.position:
             break
         above = high
     return found[:limit][::-1]
 
 
-def _upto(position: int, entries: list[FeedEntry]) -> list[FeedEntry]:
+def _not_above(position: int, entries: list[FeedEntry]) -> list[FeedEntry]:
     return [entry for entry in entries if entry.post <= position]
 
 

@@ -66,7 +66,7 @@ class KeptRows:
     def _make_room(self, kept: dict[int, Any]) -> None:
         """Drop an eighth, of what has been there for the longest time.
 
-        Not one by one: the first of a dictionary is looked for behind all that was dropped before, 10 µs each here.
+        Not one by one: the first of a dictionary is looked for behind all that was dropped before, for some 10 µs each.
         """
         over = len(kept) - self._limit
         for each in list(islice(kept, over + self._limit // 8)):

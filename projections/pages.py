@@ -143,7 +143,7 @@ def newest(
 
 
 def last_page(snapshot: Snapshot, table: str, owner: int) -> LastPage:
-    """Of a table without words; one that starts at 0 and is empty where the owner has none."""
+    """The owner's last page, of a table without words; one that starts at 0 and is empty where there is none."""
     rows = snapshot.scan(table, page_key(owner, 0), page_key(owner, KEY_MAX), limit=1, reverse=True)
     row_key, page = rows[0] if rows else (page_key(owner, 0), header(0, more=False))
     start = _KEY.unpack(row_key)[1]

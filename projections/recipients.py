@@ -12,7 +12,7 @@ AUTHOR_IDS = 30
 
 
 class Recipients:
-    """By author, within a limit: behind it the ones that were decided first are forgotten."""
+    """By author, within a limit: beyond it the ones that were decided first are forgotten."""
 
     def __init__(self) -> None:
         self._known: dict[int, Ids] = {}
@@ -23,7 +23,7 @@ class Recipients:
         return self._known.get(author)
 
     def keep(self, author: int, recipients: Ids) -> Ids:
-        """What was decided, from now on."""
+        """What was decided, from now on, of an author of whom nothing is kept."""
         self._known[author] = recipients
         self._kept += len(recipients) + AUTHOR_IDS
         if self._kept > IDS_KEPT_MAX:
@@ -31,8 +31,8 @@ class Recipients:
         return recipients
 
     def _make_room(self) -> None:
-        """Not author by author: the first of a dictionary is looked for behind all that were dropped before."""
-        for author in list(self._known):
+        """Forget an eighth at once: the first of a dictionary is looked for behind all that was dropped before."""
+        for author in list(self._known)[:-1]:  # not the one at hand, however many its recipients
             if self._kept <= IDS_KEPT_MAX * 7 // 8:
                 break
             self.forget(author)
