@@ -17,7 +17,17 @@ from benchmarks.run import Bench
 from darkroom.events.codec import encode
 from darkroom.events.facts import PostPublished, UserRegistered
 from darkroom.projections.stores.lmdb import LmdbShardStore
-from darkroom.projections.tables import FEEDS, FOLLOWERS, FOLLOWING, LIKED, LIKERS, POSTS, PROFILES, RECEIVED
+from darkroom.projections.tables import (
+    FEED_HEADS,
+    FEEDS,
+    FOLLOWERS,
+    FOLLOWING,
+    LIKED,
+    LIKERS,
+    POSTS,
+    PROFILES,
+    RECEIVED,
+)
 
 TITLE = "Bytes on the disk"
 PACKED = "packed"
@@ -42,7 +52,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         name_bytes = sum(len(encode(name)) for name in names) / len(names)
         for what, tables, count, packed in (
             ("follow", (FOLLOWING, FOLLOWERS), counts["following"], 16.0),
-            ("feed row", (FEEDS,), counts["feeds"], 8.0),
+            ("feed row", (FEED_HEADS, FEEDS), counts["feeds"], 8.0),
             ("like", (LIKERS, LIKED), counts["likers"], 16.0),
             ("notification", (RECEIVED,), counts["received"], 32.0),
             ("post", (POSTS,), len(posts), post_bytes),

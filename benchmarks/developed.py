@@ -11,7 +11,17 @@ import numpy as np
 from darkroom.projections import pages, timelines
 from darkroom.projections.routing import ROUTE_BITS, shard_of
 from darkroom.projections.store import ShardStore, Snapshot
-from darkroom.projections.tables import FEEDS, FOLLOWERS, FOLLOWING, LIKED, LIKERS, POSTS, RECEIVED, TIMELINES
+from darkroom.projections.tables import (
+    FEED_HEADS,
+    FEEDS,
+    FOLLOWERS,
+    FOLLOWING,
+    LIKED,
+    LIKERS,
+    POSTS,
+    RECEIVED,
+    TIMELINES,
+)
 
 EVERYTHING = 1 << 30
 HEAD_HEADER_BYTES = 16
@@ -22,10 +32,9 @@ World = dict[str, dict[int, Any]]
 
 def feed_words(snapshot: Snapshot, user: int) -> list[int]:
     """The words of a feed's rows, oldest first: sealed pages as they are, then the head behind its header."""
-    stored = snapshot.scan(FEEDS, pages.page_key(user, 0), pages.page_key(user + 1, 0), limit=EVERYTHING)
-    if not stored:
-        return []
-    data = b"".join([page for _, page in stored[:-1]]) + stored[-1][1][HEAD_HEADER_BYTES:]
+    sealed = snapshot.scan(FEEDS, pages.page_key(user, 0), pages.page_key(user + 1, 0), limit=EVERYTHING)
+    head = snapshot.get(FEED_HEADS, pages.id_key(user)) or bytes(HEAD_HEADER_BYTES)
+    data = b"".join([*(page for _, page in sealed), head[HEAD_HEADER_BYTES:]])
     words: list[int] = np.frombuffer(data, dtype="<u8").tolist()
     return words
 

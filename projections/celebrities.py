@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from darkroom.projections.pages import id_key
 from darkroom.projections.routing import Ids
-from darkroom.projections.shard_state import id_key
 from darkroom.projections.store import Snapshot
 from darkroom.projections.tables import CELEBRITIES
 

@@ -130,17 +130,14 @@ class Effects:
     def feed_forgotten(self, user: int) -> None:
         self.feed_heads[user] = Change(self.position, None)
 
-    def feeds_changed(self, pages: Iterable[tuple[bytes, bytes | None]]) -> None:
+    def feeds_changed(
+        self, heads: Iterable[tuple[bytes, bytes | None]], sealed: Iterable[tuple[bytes, bytes | None]]
+    ) -> None:
         """Pages as `FeedRows.flush` gives them. Dropped ones are left for the stores' own time to live."""
-        for key, page in pages:
-            if page is None:
-                continue
-            user, word = page_place(key)
-            newest = newest_id(page)
-            if word is None:
-                self.feed_heads[user] = Change(newest, page)
-            else:
-                self.feed_pages.append((user, word, page))
+        for key, head in heads:
+            if head is not None:
+                self.feed_heads[int.from_bytes(key, "big")] = Change(newest_id(head), head)
+        self.feed_pages += [(*page_place(key), page) for key, page in sealed if page is not None]
 
 
 def _words(value: Any) -> tuple[int, ...] | None:

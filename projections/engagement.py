@@ -13,9 +13,10 @@ import msgspec
 from darkroom.events.codec import Codec, encode
 from darkroom.events.facts import CommentAdded, CommentDeleted, PostLiked, PostUnliked
 from darkroom.projections.activity import mentioned
+from darkroom.projections.pages import id_key
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK, claim
-from darkroom.projections.shard_state import ShardState, id_key
+from darkroom.projections.shard_state import ShardState
 from darkroom.projections.social_graph import blocked
 from darkroom.projections.tables import (
     COMMENT,

@@ -1,27 +1,28 @@
 """Feed rows: the pushed part of home feeds, one 64-bit word a row (a post's id and its author's route).
 
-A feed is one *head* page, rewritten as rows arrive, and *sealed* pages of 64 rows behind it. The head leads with the
-feed's horizon, the newest id ever dropped for the row limit, which never falls, and the number of rows in all pages.
-Which rows are sealed and dropped follows from the order of the rows alone, never from how they were batched.
+A feed is one *head* page, rewritten as rows arrive, and *sealed* pages of 64 rows behind it, in a table of their own
+so that what a batch rewrites lies together. The head leads with the feed's horizon, the newest id ever dropped for the
+row limit, which never falls, and the number of rows in all pages. Which rows are sealed and dropped follows from the
+order of the rows alone, never from how they were batched.
 
 Rows are candidates: a reader judges each one. They owe one thing, that no valid post for which they answer is missing.
 """
 
 import struct
 from collections.abc import Iterator
+from operator import itemgetter
 
 import numpy as np
 
-from darkroom.projections.pages import page_key
+from darkroom.projections.pages import id_key, page_key
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids
 from darkroom.projections.store import Snapshot
-from darkroom.projections.tables import FEEDS
+from darkroom.projections.tables import FEED_HEADS, FEEDS
 from darkroom.projections.views import FeedHead, View
 
 SEALED_ROWS = 64
 HEAD_ROWS_MAX = 2 * SEALED_ROWS
 
-_HEAD = ID_MASK << ROUTE_BITS | 0xFFFF  # sorts behind every sealed page, which is keyed by its first row
 _HEADER = struct.Struct("<QQ")
 _EMPTY = _HEADER.pack(0, 0)
 
@@ -60,25 +61,29 @@ class FeedRows:
         """The user is gone, and with them their feed."""
         self._forgotten.add(user)
 
-    def flush(self) -> list[Row]:
-        """The rows of the store to write, in key order."""
-        changes: list[Row] = []
+    def flush(self) -> dict[str, list[Row]]:
+        """The rows of FEED_HEADS and FEEDS to write, in key order."""
+        heads: list[Row] = []
+        sealed: list[Row] = []
         if self.pending:
-            self._append(changes)
+            self._append(heads, sealed)
         for user in self._forgotten:
-            changes += [(key, None) for key in _keys(self.source, user)]
-        changes.sort(key=lambda row: row[0])
+            heads.append((id_key(user), None))
+            sealed += [(key, None) for key, _ in _pages(self.source, user)]
+        if self._forgotten:
+            heads.sort(key=itemgetter(0))
+        sealed.sort(key=itemgetter(0))
         self._words, self._places, self._audiences, self._known = [], [], [], {}
         self._forgotten, self.pending = set(), 0
         del self._expired[:-1]
-        return changes
+        return {FEED_HEADS: heads, FEEDS: sealed}
 
-    def _append(self, changes: list[Row]) -> None:
+    def _append(self, new_heads: list[Row], sealed: list[Row]) -> None:
         """The loop that fan-out lives in: a few operations a feed, all heads read at once."""
         feeds, starts, stops, data = self._by_feed()
         keys = _head_keys(feeds)
-        heads = self.source.get_each(FEEDS, keys)
-        full, rows_max, add = 8 * HEAD_ROWS_MAX, self.rows_max, changes.append
+        heads = self.source.get_each(FEED_HEADS, keys)
+        full, rows_max, add = 8 * HEAD_ROWS_MAX, self.rows_max, new_heads.append
         expires = any(horizon for _, horizon in self._expired)
         for user, key, stored, start, stop in zip(feeds.tolist(), keys, heads, starts, stops, strict=True):
             if user in self._forgotten:
@@ -88,9 +93,9 @@ class FeedRows:
             rows = head[16:] + data[start:stop]
             if len(rows) >= full or total > rows_max:
                 if total > rows_max or expires:
-                    changes += self._with_dropping(user, head, data[start:stop])
+                    add((key, self._with_dropping(user, head, data[start:stop], sealed)))
                     continue
-                rows = _seal(user, rows, changes)
+                rows = _seal(user, rows, sealed)
             add((key, b"".join((head[:8], total.to_bytes(8, "little"), rows))))
 
     def _by_feed(self) -> tuple[Ids, list[int], list[int], bytes]:
@@ -110,8 +115,9 @@ class FeedRows:
         at = np.arange(self.pending) + np.repeat(begins[places] - (np.cumsum(counts) - counts), counts)
         return audiences[at], np.repeat(np.array(self._words, dtype="<u8"), counts)
 
-    def _with_dropping(self, user: int, head: bytes, data: bytes) -> list[Row]:
-        """Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over the limit."""
+    def _with_dropping(self, user: int, head: bytes, data: bytes, pages: list[Row]) -> bytes:
+        """The new head. Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over
+        the limit."""
         horizon, total = _HEADER.unpack_from(head)
         rows = head[_HEADER.size :]
         sealed: dict[bytes, bytes] | None = None  # read once something may have to be dropped
@@ -137,13 +143,12 @@ class FeedRows:
                 if expired:
                     sealed = self._sealed(user, changes) if sealed is None else sealed
                     total -= _drop_expired(sealed, changes, expired)
-        changes[page_key(user, _HEAD)] = _HEADER.pack(horizon, total) + rows
-        return list(changes.items())
+        pages += changes.items()
+        return _HEADER.pack(horizon, total) + rows
 
     def _sealed(self, user: int, changes: dict[bytes, bytes | None]) -> dict[bytes, bytes]:
         """The feed's sealed pages, as changed so far."""
         pages = dict(_pages(self.source, user)) | changes
-        pages.pop(page_key(user, _HEAD), None)
         return {key: page for key, page in pages.items() if page is not None}
 
     def _expired_at(self, position: int) -> int:
@@ -196,10 +201,9 @@ def newest_id(rows: bytes) -> int:
     return int.from_bytes(rows[-8:], "little") >> ROUTE_BITS
 
 
-def page_place(key: bytes) -> tuple[int, int | None]:
-    """(user, the sealed page's first word, or None for the head) of a page's row key."""
-    user, word = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
-    return user, None if word == _HEAD else word
+def page_place(key: bytes) -> tuple[int, int]:
+    """(user, first word) of a sealed page's row key."""
+    return int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
 
 
 def read_head(page: bytes) -> FeedHead:
@@ -209,7 +213,7 @@ def read_head(page: bytes) -> FeedHead:
 
 def head(snapshot: Snapshot, user: int) -> FeedHead:
     """The head page of a feed; an empty one where it has none."""
-    page = snapshot.get(FEEDS, page_key(user, _HEAD))
+    page = snapshot.get(FEED_HEADS, id_key(user))
     return FeedHead() if page is None else read_head(page)
 
 
@@ -258,22 +262,16 @@ def sealed_from(snapshot: Snapshot, user: int, word: int) -> Iterator[bytes]:
     """See `View.sealed_from`."""
     covering = snapshot.scan(FEEDS, page_key(user, 0), page_key(user, word + 1), limit=1, reverse=True)
     start = covering[0][0] if covering else page_key(user, 0)
-    while pages := snapshot.scan(FEEDS, start, page_key(user, _HEAD), limit=1):
+    while pages := snapshot.scan(FEEDS, start, page_key(user + 1, 0), limit=1):
         start = pages[0][0] + b"\0"
         yield pages[0][1]
 
 
 def _head_keys(feeds: Ids) -> list[bytes]:
     """Row keys of the feeds' heads, made all at once."""
-    pairs = np.full((len(feeds), 2), _HEAD, dtype=">u8")
-    pairs[:, 0] = feeds
-    data = pairs.tobytes()
-    return [data[start : start + 16] for start in range(0, len(data), 16)]
+    data = feeds.astype(">u8").tobytes()
+    return [data[start : start + 8] for start in range(0, len(data), 8)]
 
 
 def _pages(snapshot: Snapshot, user: int) -> list[tuple[bytes, bytes]]:
     return snapshot.scan(FEEDS, page_key(user, 0), page_key(user + 1, 0), limit=1 << 30)
-
-
-def _keys(snapshot: Snapshot, user: int) -> list[bytes]:
-    return [key for key, _ in _pages(snapshot, user)]

@@ -18,9 +18,10 @@ import numpy as np
 from darkroom.projections import feed_rows, timelines
 from darkroom.projections.celebrities import INFINITY, LAST_CHANGE
 from darkroom.projections.feed_cache import FeedCache, FeedKey, NoFeedCache
+from darkroom.projections.pages import id_key
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed, routes, shard_of
-from darkroom.projections.shard_state import ShardState, id_key
+from darkroom.projections.shard_state import ShardState
 from darkroom.projections.tables import CELEBRITIES, FOLLOWING, MUTES, POSTS, TIMELINES
 from darkroom.projections.views import FeedHead, View
 

@@ -39,6 +39,9 @@ class LastPage(NamedTuple):
 page_key = _KEY.pack
 """(owner, first) → row key."""
 
+id_key = struct.Struct(">Q").pack
+"""id → row key, of tables that have one row for each."""
+
 
 def entries_max(table: str) -> int:
     """How many entries a page of the table may hold."""

@@ -10,9 +10,10 @@ from functools import lru_cache
 import msgspec
 
 from darkroom.events.facts import Personal, ProfileChanged, UserRegistered
+from darkroom.projections.pages import id_key
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of_text
-from darkroom.projections.shard_state import ShardState, id_key
+from darkroom.projections.shard_state import ShardState
 from darkroom.projections.tables import CLAIMS, NAMES, PROFILES
 from darkroom.projections.views import View
 

@@ -3,7 +3,6 @@
 The fold works on this alone. It reads through to a snapshot of the last commit and never writes to a store.
 """
 
-import struct
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,23 +15,19 @@ from darkroom.projections.change_notes import ChangeNotes
 from darkroom.projections.effects import BucketSizes, Effects
 from darkroom.projections.feed_rows import FeedRows
 from darkroom.projections.packed import PackedTable
+from darkroom.projections.pages import id_key
 from darkroom.projections.recipients import Recipients
 from darkroom.projections.routing import Ids, routes, serving, shard_of_text
 from darkroom.projections.rows import RowTable
 from darkroom.projections.store import Changes, Checkpoint, Snapshot
 from darkroom.projections.tables import (
     BLOCKERS,
-    CELEBRITIES,
-    CLAIMS,
-    COMMENTS,
+    FEED_HEADS,
     FEEDS,
     FOLLOWERS,
-    KEYS,
     LIVE,
     META,
-    NAMES,
-    POSTS,
-    PROFILES,
+    ROWS,
     WORDS,
 )
 
@@ -42,8 +37,6 @@ ENTRIES_KEPT_MAX = 4_000_000  # of some 24 bytes each
 DAYS_KEY = b"days"
 HORIZON_KEY = b"horizon"
 SETTINGS_KEY = b"settings"
-
-id_key = struct.Struct(">Q").pack
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ class ShardState:
         self.live = Bitmap(LIVE)
         self.blockers = Bitmap(BLOCKERS)
         self.packed = {name: PackedTable(name) for name in WORDS}
-        self.rows = {name: RowTable(name) for name in (POSTS, COMMENTS, PROFILES, NAMES, CLAIMS, KEYS, CELEBRITIES)}
+        self.rows = {name: RowTable(name) for name in ROWS}
         self.feeds = FeedRows()
         self.feeds.rows_max = settings.feed_rows
         self._days: Days | None = None
@@ -201,7 +194,7 @@ class ShardState:
     def changes(self) -> Changes:
         """Everything to write since `begin`, and a clean slate; to be committed with `checkpoint`."""
         changes = {table.name: table.flush() for table in self._tables()}
-        changes[FEEDS] = self.feeds.flush()
+        changes |= self.feeds.flush()
         meta = self._bucket_sizes.flush()
         if self._days_changed:
             assert self._days is not None
@@ -212,7 +205,7 @@ class ShardState:
             meta += self._notes.rows(self.live.source, changes, self.position)
         changes[META] = sorted(meta)
         if self.effects is not None:
-            self.effects.feeds_changed(changes[FEEDS])
+            self.effects.feeds_changed(changes[FEED_HEADS], changes[FEEDS])
         return {name: rows for name, rows in changes.items() if rows}
 
     def committed(self) -> None:

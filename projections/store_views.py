@@ -12,9 +12,9 @@ from darkroom.projections import bitmaps, feed_rows, pages
 from darkroom.projections.celebrities import KnownCelebrities
 from darkroom.projections.change_notes import NOTED
 from darkroom.projections.kept_rows import KeptRows
-from darkroom.projections.pages import KEY_MAX
+from darkroom.projections.pages import KEY_MAX, id_key
 from darkroom.projections.routing import Ids
-from darkroom.projections.shard_state import HORIZON_KEY, id_key
+from darkroom.projections.shard_state import HORIZON_KEY
 from darkroom.projections.store import Checkpoint, ShardStore, Snapshot
 from darkroom.projections.tables import (
     COMMENT,

@@ -45,10 +45,12 @@ NAMES = "names"  # case-folded name → the first claimant; in the name's shard
 CLAIMS = "claims"  # sign-up claim → user; in the claim's shard
 KEYS = "keys"  # idempotency key → post or comment; in the author's shard
 CELEBRITIES = "celebrities"  # author → since, in every shard that decided it; 0 → position of the table's last change
-FEEDS = "feeds"  # user → pages of feed rows (see `feed_rows`)
+FEED_HEADS = "feed heads"  # user → the newest feed rows (see `feed_rows`)
+FEEDS = "feeds"  # user and first row → a sealed page of feed rows
 META = "meta"  # position, identity, days
 
 # What a user may have done.
 POST, LIKE, COMMENT, FOLLOW = 0, 1, 2, 3
 
-TABLES = (*WORDS, LIVE, BLOCKERS, POSTS, COMMENTS, PROFILES, NAMES, CLAIMS, KEYS, CELEBRITIES, FEEDS, META)
+ROWS = (POSTS, COMMENTS, PROFILES, NAMES, CLAIMS, KEYS, CELEBRITIES)
+TABLES = (*WORDS, LIVE, BLOCKERS, *ROWS, FEED_HEADS, FEEDS, META)

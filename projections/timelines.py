@@ -10,9 +10,10 @@ from darkroom.events.codec import Codec, encode
 from darkroom.events.facts import PostDeleted, PostPublished
 from darkroom.projections.activity import mentioned
 from darkroom.projections.engagement import forget_engagement
+from darkroom.projections.pages import id_key
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK, Ids
-from darkroom.projections.shard_state import ShardState, id_key
+from darkroom.projections.shard_state import ShardState
 from darkroom.projections.tables import KEYS, POSTS, TIMELINES
 from darkroom.projections.views import View
 

@@ -12,9 +12,8 @@ from publishing import PublishingWorld
 
 from darkroom.projections.effects import COUNTED_TABLES, ENTRY_TABLES
 from darkroom.projections.feed_rows import newest_id, words_of
-from darkroom.projections.pages import KEY_MAX
+from darkroom.projections.pages import KEY_MAX, id_key
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS
-from darkroom.projections.shard_state import id_key
 from darkroom.projections.store import Snapshot
 from darkroom.projections.store_views import SnapshotView
 from darkroom.projections.tables import (

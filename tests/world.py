@@ -15,6 +15,7 @@ from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity, ShardStore
 from darkroom.projections.store_views import StoreViews
+from darkroom.projections.stores.lmdb import FORMAT
 from darkroom.projections.stores.memory import MemoryShardStore
 from darkroom.projections.views import ShardViews
 
@@ -39,7 +40,7 @@ class World:
         self.log = MemoryEventLog()
         self.records = recorded(history)
         self.log.append([event for _, event in history], [time_ms for time_ms, _ in history])
-        self.stores = [make_store(Identity(1, 1, shard, shards)) for shard in range(shards)]
+        self.stores = [make_store(Identity(FORMAT, 1, shard, shards)) for shard in range(shards)]
         self.views: list[ShardViews] = [StoreViews(store) for store in self.stores]
         self.settings = settings
         self.shards = [Shard(self.log, store, settings) for store in self.stores]

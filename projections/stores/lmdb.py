@@ -34,7 +34,7 @@ from darkroom.projections.store import (
 )
 from darkroom.projections.tables import META, TABLES
 
-FORMAT = 1
+FORMAT = 2  # since feeds' heads lie apart
 SNAPSHOT_S_MAX = 30.0
 
 _CHECKPOINT, _IDENTITY = b"checkpoint", b"identity"
@@ -130,7 +130,9 @@ class LmdbShardStore:
                 # LMDB keeps handles only from a write transaction; ours waits for the writer with a limit. Whoever
                 # opens it again in this process, while somebody has it open, waits for nobody.
                 with self._environment.write() as transaction:
-                    opened = {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
+                    opened = {META: env.open_db(META.encode(), txn=transaction, create=False)}
+                    _identity(self._environment.path, transaction, opened)  # another format has other tables
+                    opened |= {name: env.open_db(name.encode(), txn=transaction, create=False) for name in TABLES}
                 known |= opened  # not before the commit: no transaction that began earlier knows a handle
                 return known
             except WriteLockTimeout as timeout:
@@ -230,4 +232,7 @@ def _identity(path: Path, transaction: lmdb.Transaction[bytes], databases: dict[
         raise EnvironmentUnusable(f"{path} is not a shard's store: {error}") from error
     if identity.format > FORMAT:
         raise EnvironmentUnusable(f"{path} was made by a newer version (format {identity.format}, known: {FORMAT})")
+    if identity.format < FORMAT:
+        older = f"{path} was made by an older version (format {identity.format}, now {FORMAT})"
+        raise EnvironmentUnusable(f"{older}; `darkroom rebuild` makes another from the log")
     return identity

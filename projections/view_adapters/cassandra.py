@@ -16,9 +16,9 @@ from darkroom.projections.cassandra_requests import Request, Row
 from darkroom.projections.cassandra_session import CassandraSession
 from darkroom.projections.celebrities import since_of
 from darkroom.projections.feed_rows import read_head
-from darkroom.projections.pages import KEY_MAX
+from darkroom.projections.pages import KEY_MAX, id_key
 from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids
-from darkroom.projections.shard_state import DAY_MS, HORIZON_KEY, id_key
+from darkroom.projections.shard_state import DAY_MS, HORIZON_KEY
 from darkroom.projections.store import Checkpoint
 from darkroom.projections.tables import CELEBRITIES, FOLLOWING, LIVE, META, MUTES, WORDS
 from darkroom.projections.view_adapters.cassandra_among import among

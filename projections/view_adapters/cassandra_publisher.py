@@ -12,7 +12,8 @@ from darkroom.projections.cassandra_requests import Request
 from darkroom.projections.cassandra_session import CassandraSession
 from darkroom.projections.effects import Change, Effects, ViewsLost
 from darkroom.projections.feed_rows import newest_id
-from darkroom.projections.shard_state import DAY_MS, id_key
+from darkroom.projections.pages import id_key
+from darkroom.projections.shard_state import DAY_MS
 from darkroom.projections.store import Checkpoint, StoreRefused, StoreUnavailable
 from darkroom.projections.tables import WORDS
 from darkroom.projections.view_adapters.cassandra_tables import (

@@ -16,9 +16,9 @@ from darkroom.projections.bitmaps import row_holds, row_key
 from darkroom.projections.celebrities import since_of
 from darkroom.projections.effects import Change, Effects, ViewsLost
 from darkroom.projections.feed_rows import newest_id, read_head
-from darkroom.projections.pages import KEY_MAX
+from darkroom.projections.pages import KEY_MAX, id_key
 from darkroom.projections.routing import Ids
-from darkroom.projections.shard_state import HORIZON_KEY, id_key
+from darkroom.projections.shard_state import HORIZON_KEY
 from darkroom.projections.store import Checkpoint
 from darkroom.projections.tables import CELEBRITIES, LIVE, META, WORDS
 from darkroom.projections.views import Deed, Entry, FeedHead, KeepsNothing, View

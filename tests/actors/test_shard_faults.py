@@ -43,7 +43,7 @@ from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.shard_state import DAY_MS, FoldSettings, ShardState
 from darkroom.projections.store import Identity, Superseded
-from darkroom.projections.stores.lmdb import LmdbShardStore
+from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
 from darkroom.projections.stores.memory import MemoryShardStore
 
 CHILD_S_MAX = 60.0
@@ -228,7 +228,7 @@ def test_a_log_that_ends_before_what_was_folded_is_refused() -> None:
 
 @pytest.mark.parametrize("adapter", ["memory", "lmdb"])
 def test_of_two_incarnations_only_one_commits_what_comes_next(adapter: str, tmp_path: Path) -> None:
-    identity = Identity(1, 1, 0, 1)
+    identity = Identity(FORMAT, 1, 0, 1)
 
     def make_store() -> MemoryShardStore | LmdbShardStore:
         return MemoryShardStore(identity) if adapter == "memory" else LmdbShardStore(tmp_path / "store", identity)

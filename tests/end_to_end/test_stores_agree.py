@@ -32,7 +32,7 @@ from darkroom.projections.reading import Reading
 from darkroom.projections.redis_link import RedisAddress
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Checkpoint, Identity, ShardStore
-from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
+from darkroom.projections.stores.lmdb import LmdbShardStore
 
 pytestmark = pytest.mark.services
 
@@ -92,7 +92,7 @@ class Stores:
     def _lmdb(self, number: int) -> Callable[[Identity], ShardStore]:
         def make(identity: Identity) -> ShardStore:
             path = self._folder / f"{number}" / f"{identity.shard}"
-            return LmdbShardStore(path, Identity(FORMAT, 1, identity.shard, identity.shards))
+            return LmdbShardStore(path, identity)
 
         return make
 

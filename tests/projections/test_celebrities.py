@@ -5,7 +5,7 @@ import pytest
 
 from darkroom.projections import celebrities
 from darkroom.projections.celebrities import INFINITY, LAST_CHANGE
-from darkroom.projections.shard_state import id_key
+from darkroom.projections.pages import id_key
 from darkroom.projections.store import Checkpoint, Identity
 from darkroom.projections.store_views import StoreViews
 from darkroom.projections.stores.memory import MemoryShardStore

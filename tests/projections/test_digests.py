@@ -45,11 +45,12 @@ from darkroom.projections.effects import Change
 from darkroom.projections.feed_rows import read_head
 from darkroom.projections.graph import Graph
 from darkroom.projections.graph_adapters.embedded import EmbeddedGraph
+from darkroom.projections.pages import id_key
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import shard_of
-from darkroom.projections.shard_state import FoldSettings, id_key
+from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity, ShardStore
-from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
+from darkroom.projections.stores.lmdb import LmdbShardStore
 from darkroom.projections.tables import COMMENTED, FOLLOWERS, LIKERS, LIVE, POSTS, TIMELINES
 from darkroom.projections.view_adapters.memory import HEADS, SIZES, MemoryViews
 from darkroom.projections.views import ShardViews
@@ -109,7 +110,7 @@ def lmdb_views(tmp_path: Path) -> Iterator[Callable[[History, int], Sequence[Sha
     worlds: list[World] = []
 
     def make_store(identity: Identity) -> ShardStore:
-        return LmdbShardStore(tmp_path / str(identity.shard), Identity(FORMAT, 1, identity.shard, identity.shards))
+        return LmdbShardStore(tmp_path / str(identity.shard), identity)
 
     def make(history: History, shards: int) -> Sequence[ShardViews]:
         worlds.append(stored(history, shards, FoldSettings(3, feed_rows=20), make_store))

@@ -13,8 +13,8 @@ from darkroom.events.log_adapters.memory import MemoryEventLog
 from darkroom.projections import change_notes, kept_rows, pages
 from darkroom.projections.change_notes import changed_since
 from darkroom.projections.kept_rows import KeptRows
-from darkroom.projections.pages import KEY_MAX
-from darkroom.projections.shard_state import FoldSettings, id_key
+from darkroom.projections.pages import KEY_MAX, id_key
+from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store import Identity, Snapshot
 from darkroom.projections.store_views import SnapshotView, StoreViews
 from darkroom.projections.stores.memory import MemoryShardStore

@@ -375,6 +375,7 @@ from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.projections import state_copies
 from darkroom.projections.state_snapshots import SnapshotStore
 from darkroom.projections.store import Identity
+from darkroom.projections.stores.lmdb import FORMAT
 
 folder, deed, kill_at, address = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
 calls = 0
@@ -411,7 +412,7 @@ store = SnapshotStore(object_store.ObjectStoreAddress(**address), LmdbEventLog(f
 if deed == "save":
     store.save(folder / "first")
 else:
-    store.restore(Path(sys.argv[5]), Identity(1, 3, 1, 2))
+    store.restore(Path(sys.argv[5]), Identity(FORMAT, 3, 1, 2))
 """
 
 

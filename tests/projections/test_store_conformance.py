@@ -3,6 +3,7 @@
 A new adapter costs one line in ADAPTERS.
 """
 
+import re
 import shutil
 import tempfile
 import threading
@@ -237,10 +238,17 @@ def test_an_lmdb_store_of_another_identity_is_refused_and_left_alone(folder: Pat
     store.close()
 
 
-def test_an_lmdb_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    newer = msgspec.structs.replace(IDENTITY, format=FORMAT + 1)
-    for identity in (newer, None, IDENTITY):
-        with pytest.raises(EnvironmentUnusable, match=r"newer version \(format 2, known: 1\)"):
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (1, f"newer version (format {FORMAT + 1}, known: {FORMAT})"),
+        (-1, f"older version (format {FORMAT - 1}, now {FORMAT})"),
+    ],
+)
+def test_an_lmdb_store_of_another_format_is_refused(tmp_path: Path, step: int, told: str) -> None:
+    other = msgspec.structs.replace(IDENTITY, format=FORMAT + step)
+    for identity in (other, None, IDENTITY):
+        with pytest.raises(EnvironmentUnusable, match=re.escape(told)):
             LmdbShardStore(tmp_path / "store", identity)
 
 
@@ -385,7 +393,7 @@ test_stores_in_memory_and_on_lmdb_agree = StoresAgree.TestCase
 
 
 def test_a_store_that_is_open_here_is_opened_again_while_somebody_writes(tmp_path: Path) -> None:
-    made = LmdbShardStore(tmp_path / "shard", Identity(1, 1, 0, 1))
+    made = LmdbShardStore(tmp_path / "shard", Identity(FORMAT, 1, 0, 1))
     first = LmdbShardStore(tmp_path / "shard")
     environment = open_environment(tmp_path / "shard", create=False)
     with environment.write():
