@@ -35,7 +35,11 @@ class RedisPeers:
         self._peers: dict[str, PeerProcess] = {}
         self._folder = folder
         self._limit = {name: bench.size(posts, posts // 20) for name, posts in POSTS_MAX.items()}
-        self.notes = ["Redis keeps everything in memory and syncs nothing; its feeds are trimmed to 1,000 rows."]
+        posts = ", ".join(f"{count:,} ({name})" for name, count in self._limit.items())
+        self.notes = [
+            "Redis keeps everything in memory and syncs nothing; its feeds are trimmed to 1,000 rows and begin empty. "
+            f"Each repeat delivers so many posts: {posts}."
+        ]
         try:
             port = self._start(stack)
         except PeerMissing as reason:

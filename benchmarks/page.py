@@ -3,7 +3,9 @@
 The plots are drawn by pygal in the peers' environment, so that nobody who runs Darkroom needs it.
 """
 
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from benchmarks.peer_environments import HERE, Peers
@@ -38,12 +40,15 @@ def between_marks(page: str, told: str) -> str:
 
 
 def draw(source: Path, peers: Peers, folder: Path) -> dict[str, list[Path]]:
-    """The plots by section; those of earlier results are removed."""
+    """The plots by section; those of earlier results are removed once these are drawn."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.svg"):
-        old.unlink()
-    command = [str(peers.python("requirements")), str(HERE / "peers" / "draw.py"), str(source), str(folder)]
-    subprocess.run(command, check=True, timeout=DRAW_S)
+    with tempfile.TemporaryDirectory() as drawn:
+        command = [str(peers.python("requirements")), str(HERE / "peers" / "draw.py"), str(source), drawn]
+        subprocess.run(command, check=True, timeout=DRAW_S)
+        for old in folder.glob("*.svg"):
+            old.unlink()
+        for new in Path(drawn).glob("*.svg"):
+            shutil.copyfile(new, folder / new.name)
     return {
         section.name: found
         for section in read(source).sections
@@ -59,6 +64,6 @@ def summary(results: Results) -> str:
             for aim in row.aims:
                 reached = {True: "reached", False: "MISSED", None: "not measured"}[row.reached(aim)]
                 found = row.median() if aim.of is None else row.ratio(aim.of) if aim.of in row.values else float("nan")
-                wanted = f"{aim.bound:,g} {row.unit}" if aim.of is None else f"{aim.bound:g} x {aim.of}"
+                wanted = f"{aim.bound:,.9g} {row.unit}" if aim.of is None else f"{aim.bound:g} x {aim.of}"
                 lines.append(f"{reached:12} {found:12,.4g} {aim.sense} {wanted}: {row.name}")
     return "\n".join(lines)

@@ -99,7 +99,7 @@ def _cells(name: str, ours: str, other: str, theirs: str, ratio: str, aim: Aim |
     if aim is None:
         wanted, reached = "", ""
     else:
-        wanted = f"{'≥' if aim.sense == 'at least' else '≤'} {aim.bound:,g}"
+        wanted = f"{'≥' if aim.sense == 'at least' else '≤'} {aim.bound:,.9g}"
         reached = {True: "yes", False: "**no**", None: "?"}[row.reached(aim)]
     return f"| {name} | {ours} | {other} | {theirs} | {ratio} | {wanted} | {reached} |"
 
