@@ -22,6 +22,7 @@ from darkroom.projections.views import FeedHead, View
 
 SEALED_ROWS = 64
 HEAD_ROWS_MAX = 2 * SEALED_ROWS
+EVERYTHING = 1 << 30
 
 _HEADER = struct.Struct("<QQ")
 _EMPTY = _HEADER.pack(0, 0)
@@ -93,7 +94,8 @@ class FeedRows:
             rows = head[16:] + data[start:stop]
             if len(rows) >= full or total > rows_max:
                 if total > rows_max or expires:
-                    add((key, self._with_dropping(user, head, data[start:stop], sealed)))
+                    oldest = EVERYTHING if expires else (total - rows_max) // SEALED_ROWS + 1
+                    add((key, self._with_dropping(user, head, data[start:stop], oldest, sealed)))
                     continue
                 rows = _seal(user, rows, sealed)
             add((key, b"".join((head[:8], total.to_bytes(8, "little"), rows))))
@@ -115,9 +117,10 @@ class FeedRows:
         at = np.arange(self.pending) + np.repeat(begins[places] - (np.cumsum(counts) - counts), counts)
         return audiences[at], np.repeat(np.array(self._words, dtype="<u8"), counts)
 
-    def _with_dropping(self, user: int, head: bytes, data: bytes, pages: list[Row]) -> bytes:
+    def _with_dropping(self, user: int, head: bytes, data: bytes, oldest: int, pages: list[Row]) -> bytes:
         """The new head. Row by row in effect, in strides: seal when the head is full, drop the oldest page or row over
-        the limit."""
+        the limit. No more than the `oldest` sealed pages can have to go.
+        """
         horizon, total = _HEADER.unpack_from(head)
         rows = head[_HEADER.size :]
         sealed: dict[bytes, bytes] | None = None  # read once something may have to be dropped
@@ -129,7 +132,7 @@ class FeedRows:
             taken += stride
             total += stride // 8
             while total > self.rows_max:
-                sealed = self._sealed(user, changes) if sealed is None else sealed
+                sealed = self._sealed(user, changes, oldest) if sealed is None else sealed
                 dropped, rows = self._drop_oldest(sealed, changes, rows, total)
                 horizon = max(horizon, newest_id(dropped))
                 total -= len(dropped) // 8
@@ -141,14 +144,14 @@ class FeedRows:
                     sealed[key] = page
                 expired = self._expired_at(newest_id(rows))
                 if expired:
-                    sealed = self._sealed(user, changes) if sealed is None else sealed
+                    sealed = self._sealed(user, changes, oldest) if sealed is None else sealed
                     total -= _drop_expired(sealed, changes, expired)
         pages += changes.items()
         return _HEADER.pack(horizon, total) + rows
 
-    def _sealed(self, user: int, changes: dict[bytes, bytes | None]) -> dict[bytes, bytes]:
-        """The feed's sealed pages, as changed so far."""
-        pages = dict(_pages(self.source, user)) | changes
+    def _sealed(self, user: int, changes: dict[bytes, bytes | None], oldest: int) -> dict[bytes, bytes]:
+        """The feed's oldest sealed pages, and those that were sealed since."""
+        pages = dict(_pages(self.source, user, oldest)) | changes
         return {key: page for key, page in pages.items() if page is not None}
 
     def _expired_at(self, position: int) -> int:
@@ -273,5 +276,5 @@ def _head_keys(feeds: Ids) -> list[bytes]:
     return [data[start : start + 8] for start in range(0, len(data), 8)]
 
 
-def _pages(snapshot: Snapshot, user: int) -> list[tuple[bytes, bytes]]:
-    return snapshot.scan(FEEDS, page_key(user, 0), page_key(user + 1, 0), limit=1 << 30)
+def _pages(snapshot: Snapshot, user: int, oldest: int = EVERYTHING) -> list[tuple[bytes, bytes]]:
+    return snapshot.scan(FEEDS, page_key(user, 0), page_key(user + 1, 0), limit=oldest)
