@@ -62,7 +62,7 @@ class _World:
         self.folder, self.graph = folder, power_law(users, MEAN_FOLLOWS)
         chance = np.random.default_rng(7)
         self.batches = [bench.size(batch, batch // 50) for batch in MEASURED_BATCHES]
-        self.repeats = 3
+        self.repeats = bench.repeats
         self.filling = int(users * POSTS_A_USER)
         total = self.filling + self.repeats * sum(self.batches)
         self.authors: Ids = chance.integers(1, users + 1, total, dtype=np.uint64)

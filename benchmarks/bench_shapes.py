@@ -3,6 +3,7 @@
 One small world of one shard; what grows is the one user's whom the curve is about.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from benchmarks.reads import Pages
 from benchmarks.run import Bench
 from benchmarks.worlds import append_all, posts, registrations
 from darkroom.actors.shard import Shard
-from darkroom.events.facts import Event, PostPublished, UserFollowed, personal
+from darkroom.events.facts import Event, PostPublished, UserFollowed, UserRegistered, personal
 from darkroom.events.log_adapters.lmdb import LmdbEventLog
 from darkroom.projections.routing import ID_MASK
 from darkroom.projections.shard_state import FoldSettings
@@ -59,11 +60,17 @@ class _Grown:
 
     def fold(self) -> float:
         """Seconds until all shards are at the head, one after another."""
-        began = time.perf_counter()
+        return sum(self.fold_each())
+
+    def fold_each(self) -> list[float]:
+        """As `fold`, shard by shard."""
+        taken = []
         for shard in self.shards:
+            began = time.perf_counter()
             while shard.step(100_000):
                 pass
-        return time.perf_counter() - began
+            taken.append(time.perf_counter() - began)
+        return taken
 
     def post_ms(self, author: int) -> float:
         """The median time of a single post's append and fold."""
@@ -163,27 +170,45 @@ def _followed(bench: Bench, folder: Path, stack: ExitStack) -> Curve:
 def _shards(bench: Bench, folder: Path, stack: ExitStack) -> Iterator[Curve]:
     """The same events folded by more and more shards in one process, one after another: what each adds."""
     events, counts = mixed(bench), [1, 2, 4] if bench.quick else [1, 2, 4, 8, 16]
-    folded, reads, seen = [], [], []
+    users = [at for at, event in enumerate(events, 1) if isinstance(event, UserRegistered)]
+    more = list(posts(random.Random(1).choices(users, k=bench.size(20_000, 400))))
+    rebuilt, caught_up, reads, stored, seen = [], [], [], [], []
     for count in counts:
         grown = _Grown(folder, stack, events, count)
-        folded.append(len(events) / grown.fold())
-        users = range(1, 201)
-        seen.append([[entry.post for entry in grown.pages.entries(user)] for user in users])
-        reads.append(grown.pages.times_us(list(users) * 3))
+        rebuilt.append(grown.fold_each())
+        stored.append(sum(shard.store.bytes_stored() for shard in grown.shards) / len(events))
+        append_all(grown.log, more)
+        caught_up.append(grown.fold_each())
+        readers = range(1, 201)
+        seen.append([[entry.post for entry in grown.pages.entries(user)] for user in readers])
+        reads.append(grown.pages.times_us(list(readers) * 3))
     assert all(pages == seen[0] for pages in seen), "pages differ by the number of shards"
-    x = [str(count) for count in counts]
-    yield Curve(
-        name="The number of shards, in one process, folding",
-        unit="events/s",
-        x_name="shards",
-        x=x,
-        series={"all shards, one after another": folded},
-        notes=["Every shard reads the whole log, and keeps a follow of whom it serves at either end."],
-    )
+    for what, unit, many, took in (
+        ("rebuilding", "events/s", len(events), rebuilt),
+        (f"a batch of {len(more):,} posts", "posts/s", len(more), caught_up),
+    ):
+        yield Curve(
+            name=f"The number of shards, in one process, {what}",
+            unit=unit,
+            x_name="shards",
+            x=[str(count) for count in counts],
+            series={
+                "all shards, one after another": [many / sum(each) for each in took],
+                "the slowest alone": [many / max(each) for each in took],
+            },
+            notes=["Every shard reads the whole log, and keeps a follow of whom it serves at either end."],
+        )
     yield Curve(
         name="The number of shards, in one process, reading",
         unit="us a page of 20",
         x_name="shards",
-        x=x,
+        x=[str(count) for count in counts],
         series={"p50": [one[0] for one in reads], "p99": [one[1] for one in reads]},
+    )
+    yield Curve(
+        name="The number of shards, on the disk",
+        unit="bytes an event, all shards",
+        x_name="shards",
+        x=[str(count) for count in counts],
+        series={"all shards": stored},
     )
