@@ -1,6 +1,7 @@
 """What readers keep of a shard from view to view is what the view at hand says, whatever was committed in between."""
 
 import random
+import time
 from collections.abc import Sequence
 from itertools import product
 
@@ -141,6 +142,22 @@ def test_over_the_limit_an_eighth_is_dropped_of_what_came_first(monkeypatch: pyt
         assert kept.recall(snapshot, "kind", range(81)) == [None] * 11 + [str(each) for each in range(11, 81)]
         kept.keep(snapshot, "kind", [(each, str(each)) for each in range(200)])
         assert kept.recall(snapshot, "kind", range(200)) == [None] * 130 + [str(each) for each in range(130, 200)]
+
+
+def test_keeping_beyond_the_limit_takes_no_longer_than_keeping() -> None:
+    folded = Folded(registrations(1))
+    folded.shard.step(1)
+    many = kept_rows.KEPT_MAX
+    with folded.store.snapshot() as snapshot:
+        kept = KeptRows()
+        kept.recall(snapshot, "kind", [0])
+        took = []
+        for turn in range(3):
+            began = time.process_time()
+            for each in range(turn * many, (turn + 1) * many):
+                kept.keep(snapshot, "kind", [(each, each)])
+            took.append(time.process_time() - began)
+    assert min(took[1:]) < 4 * took[0], "one after another it was twenty times as long"
 
 
 def registrations(users: int) -> History:
