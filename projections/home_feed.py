@@ -20,7 +20,7 @@ from darkroom.projections.celebrities import INFINITY, LAST_CHANGE
 from darkroom.projections.feed_cache import FeedCache, FeedKey, NoFeedCache
 from darkroom.projections.pages import id_key
 from darkroom.projections.reading import Reading
-from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed, routes, shard_of
+from darkroom.projections.routing import ID_MASK, ROUTE_BITS, Ids, routed, shard_of
 from darkroom.projections.shard_state import ShardState
 from darkroom.projections.tables import CELEBRITIES, FOLLOWING, MUTES, POSTS, TIMELINES
 from darkroom.projections.views import FeedHead, View
@@ -188,15 +188,12 @@ class _Feed:
 
     def _by_shard(self, followees: Ids, below: Ids) -> Iterator[tuple[View, list[tuple[int, int]]]]:
         """(followee, the id below which they are pulled) of edges as `reaching_above` gives them, by shard."""
-        if not len(followees):
-            return
-        if self.reading.shards == 1:  # the usual case needs no routes
-            yield self.own, list(zip(followees.tolist(), below.tolist(), strict=True))
-            return
-        shards = routes(followees) % np.uint64(self.reading.shards)
-        for shard in dict.fromkeys(shards.tolist()):
-            there = shards == shard
-            yield self.reading.shard(shard), list(zip(followees[there].tolist(), below[there].tolist(), strict=True))
+        groups: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        shards = self.reading.shards
+        for followee, bound in zip(followees.tolist(), below.tolist(), strict=True):
+            groups[shard_of(followee, shards)].append((followee, bound))
+        for shard, bounds in groups.items():
+            yield self.reading.shard(shard), bounds
 
     def judged(self, words: list[int]) -> dict[int, FeedEntry]:
         """The valid ones among pushed candidates, by post.

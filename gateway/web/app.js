@@ -11,7 +11,7 @@ const session = {
   position: Number(sessionStorage.getItem("position") || 0),
 };
 let objectUrl = null;
-let turns = 0;
+let turns = 0; // how many views were asked for
 
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
