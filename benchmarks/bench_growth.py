@@ -107,9 +107,9 @@ class _World:
             pages = Pages(stores)
             for user in self.readers[:20]:
                 assert [entry.post for entry in pages.entries(user)] == self._page_of(user), f"user {user}'s page"
-            pages.times_us(self.readers, "shown")  # once for the page cache, and for what is kept
+            pages.times_us(self.readers, "made")  # once for the page cache, and for what is kept
             median, tail = pages.times_us(self.readers)
-            whole, whole_tail = pages.times_us(self.readers, "shown")
+            whole, whole_tail = pages.times_us(self.readers, "made")
         finally:
             for store in stores:
                 store.close()

@@ -1,6 +1,6 @@
 """Home feed pages in process: rows alone, with posts, authors and counters, and encoded; with what is kept and without
 
-Also what reading timelines in parallel would be (decision 4).
+Also how many pages stand while others write, and what reading timelines in parallel would be (decision 4).
 """
 
 import random
@@ -15,7 +15,7 @@ import msgspec
 
 from benchmarks.bench_rebuild import mixed
 from benchmarks.floor_fold import bodies_of, decode_and_apply
-from benchmarks.measure import OURS, Aim, Measurement, Row, seconds, turns
+from benchmarks.measure import OURS, Aim, Curve, Measurement, Row, Told, seconds, turns
 from benchmarks.reads import LIMIT, Pages
 from benchmarks.run import Bench
 from benchmarks.worlds import append_all
@@ -34,14 +34,17 @@ TITLE = "Reading in process"
 SHARDS = 2
 KINDS = {
     "entries": "posts and authors of a page of 20",
+    "made": "a page of 20 with its posts, authors and counters, put together anew",
     "shown": "a page of 20 with its posts, authors and counters",
     "encoded": "the same, encoded to JSON",
 }
 ALONE = "msgspec alone, encoding it"
+WRITTEN = (1, 10, 100, 1_000, 10_000)
+COMMIT_EVENTS = 10
 AIMS = {"shown": [Aim(100, None, "at most")]}
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Bench) -> Iterator[Told]:
     events = mixed(bench)
     users = [at for at, event in enumerate(events, 1) if isinstance(event, UserRegistered)]
     with bench.folder() as folder, ExitStack() as stack:
@@ -52,14 +55,23 @@ def rows(bench: Bench) -> Iterator[Row]:
         readers = [chance.choice(active) for _ in range(bench.size(3_000, 200))]
         yield from _pages(bench, stores, readers, checked)
         yield from _parallel(bench, stores, users)
+    with bench.folder() as folder, ExitStack() as stack:
+        yield from _while_others_write(bench, folder, events, stack)
 
 
 def developed_stores(folder: Path, events: list[Event], stack: ExitStack) -> list[ShardStore]:
     """The events, folded by every shard."""
+    return _developed(folder, events, stack)[0]
+
+
+def _developed(
+    folder: Path, events: list[Event], stack: ExitStack
+) -> tuple[list[ShardStore], list[Shard], LmdbEventLog]:
     log = LmdbEventLog(folder / "log")
     stack.callback(log.close)
     append_all(log, events)
     stores: list[ShardStore] = []
+    workers: list[Shard] = []
     for shard in range(SHARDS):
         store = LmdbShardStore(folder / f"shard-{shard}", Identity(FORMAT, 1, shard, SHARDS))
         stack.callback(store.close)
@@ -67,7 +79,8 @@ def developed_stores(folder: Path, events: list[Event], stack: ExitStack) -> lis
         while worker.step(100_000):
             pass
         stores.append(store)
-    return stores
+        workers.append(worker)
+    return stores, workers, log
 
 
 def _check(stores: list[ShardStore], events: list[Event], users: list[int]) -> str:
@@ -109,6 +122,30 @@ def _pages(bench: Bench, stores: list[ShardStore], readers: list[int], checked: 
 def _encoding_s(page: object) -> float:
     times = 200
     return seconds(lambda: [msgspec.json.encode(page) for _ in range(times)]) / times
+
+
+def _while_others_write(bench: Bench, folder: Path, events: list[Event], stack: ExitStack) -> Iterator[Curve]:
+    """The last events of the mix come one small commit after another, and the same people look again."""
+    last = sum(WRITTEN)
+    stores, workers, log = _developed(folder, events[:-last], stack)
+    users = [at for at, event in enumerate(events[:-last], 1) if isinstance(event, UserRegistered)]
+    readers, pages = random.Random(4).sample(users, bench.size(1_000, 100)), Pages(stores, LruFeedCache(10_000))
+    stand: list[float | None] = []
+    p50s: list[float | None] = []
+    tail = iter(events[-last:])
+    for written in WRITTEN:
+        pages.times_us(readers, "shown")
+        log.append(list(islice(tail, written)))
+        for worker in workers:
+            while worker.step(COMMIT_EVENTS):
+                pages.shown(readers[0])  # as others do all the time: notes of 64 commits are stored
+        pages.made_anew = 0
+        p50s.append(pages.times_us(readers, "shown")[0])
+        stand.append(100 - 100 * pages.made_anew / len(readers))
+    x = [f"{written:,}" for written in WRITTEN]
+    name, axis = "Pages while others write", f"events of {len(users):,} people since the last look"
+    yield Curve(name=name, unit="% that stand", x_name=axis, x=x, series={"pages that stand": stand})
+    yield Curve(name=f"{name}, p50", unit="us a page of 20", x_name=axis, x=x, series={"p50": p50s})
 
 
 def _parallel(bench: Bench, stores: list[ShardStore], users: list[int]) -> Iterator[Row]:

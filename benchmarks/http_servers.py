@@ -111,6 +111,7 @@ def main(kind: str, file: Path) -> None:
         if kind == "bare-twice":
             _serve_twice(app, listener, joining("127.0.0.1", port), told)
         else:
+            listener.listen(BACKLOG)  # whoever reads the next line connects at once
             print(told, flush=True)
             _serve(app, listener)
     os._exit(0)

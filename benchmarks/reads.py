@@ -11,6 +11,7 @@ from darkroom.gateway.http.hydration import statuses
 from darkroom.projections import home_feed
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.home_feed import FeedEntry
+from darkroom.projections.kept_answers import KeptAnswers
 from darkroom.projections.reading import Reading
 from darkroom.projections.routing import ID_MASK
 from darkroom.projections.store import ShardStore
@@ -31,24 +32,36 @@ class Pages:
         self._views = [StoreViews(store) for store in stores]
         self._cache = cache or NoFeedCache()
         self._holders: dict[str, int] = {}
+        self._answers = KeptAnswers()
         self._forgets = forgets
+        self.made_anew = 0
 
     def _reading(self) -> Reading:
         if self._forgets:
             self._views = [StoreViews(store) for store in self._stores]
-        return Reading(self._views, holders=self._holders)
+            self._answers = KeptAnswers()
+        return Reading(self._views, holders=self._holders, answers=self._answers)
 
     def entries(self, user: int, below: int = ID_MASK + 1) -> list[FeedEntry]:
         """A page's posts and authors."""
         with self._reading() as reading:
             return home_feed.page(reading, user, below=below, limit=LIMIT, cache=self._cache)
 
-    def shown(self, user: int) -> list[Raw]:
-        """A page with its posts, authors and counters, each post as it is sent."""
+    def made(self, user: int) -> list[Raw]:
+        """A page with its posts, authors and counters, each post as it is sent, put together anew."""
         with self._reading() as reading:
-            page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
-            wanted = [(entry.post, entry.author, entry.row) for entry in page]
-            return [status for _, status in statuses(reading, user, ORIGIN, wanted)]
+            return self._made(reading, user)
+
+    def _made(self, reading: Reading, user: int) -> list[Raw]:
+        self.made_anew += 1
+        page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
+        wanted = [(entry.post, entry.author, entry.row) for entry in page]
+        return [status for _, status in statuses(reading, user, ORIGIN, wanted)]
+
+    def shown(self, user: int) -> list[Raw]:
+        """The same, or the page that was made before if all of it stands."""
+        with self._reading() as reading:
+            return reading.answer(("home", user), lambda: self._made(reading, user))
 
     def encoded(self, user: int) -> bytes:
         """A page as it is sent."""

@@ -19,6 +19,7 @@ from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.generations import Generations, OpenGeneration
 from darkroom.projections.graph import Graph
 from darkroom.projections.graph_adapters.embedded import EmbeddedGraph
+from darkroom.projections.kept_answers import KeptAnswers
 from darkroom.projections.reading import Behind, Lagging, Reading
 from darkroom.projections.routing import shard_of
 from darkroom.projections.store import Identity, StoreBusy, StoreUnavailable
@@ -75,6 +76,7 @@ class Readers:
         self._seen: object = None
         self._uses: dict[int, int] = {}
         self._holders: dict[str, int] = {}  # of names, as the current generation has them (see `people`)
+        self._answers = KeptAnswers()  # of the current generation
         self._retired: dict[int, OpenGeneration] = {}
         self._nothing = StoreViews(MemoryShardStore(Identity(1, 0, 0, 1)))  # what is read before anything was projected
 
@@ -135,7 +137,7 @@ class Readers:
 
     def try_read(self, answer: Callable[[Reading], T], min_position: int = 0) -> T:
         """One try; Behind where a shard that it touches is not at `min_position`."""
-        generation, holders = self._acquire()
+        generation, holders, answers = self._acquire()
         try:
             with Reading(
                 generation.views if generation else [self._nothing],
@@ -143,6 +145,7 @@ class Readers:
                 lagging=self._lagging(),
                 generation=generation.number if generation else 0,
                 holders=holders,
+                answers=answers,
             ) as reading:
                 return answer(reading)
         finally:
@@ -156,7 +159,7 @@ class Readers:
 
     def positions(self) -> list[int]:
         """Each shard's position; none where nothing was ever projected."""
-        generation, _ = self._acquire()
+        generation, _, _ = self._acquire()
         if generation is None:
             return []
         try:
@@ -188,7 +191,7 @@ class Readers:
             self._awaited[shard] = (head, since_ms)
         return self._clock() - since_ms >= self._max_lag_ms
 
-    def _acquire(self) -> tuple[OpenGeneration | None, dict[str, int]]:
+    def _acquire(self) -> tuple[OpenGeneration | None, dict[str, int], KeptAnswers]:
         # A look may take as long as a server that hangs, and must not be waited for by whoever looks after it.
         seen = self._generations.look()
         with self._lock:
@@ -199,7 +202,7 @@ class Readers:
                 self._uses[number] = self._uses.get(number, 0) + 1
             if len(self._holders) > HOLDERS_MAX:
                 self._holders = {}
-            return self._current, self._holders
+            return self._current, self._holders, self._answers
 
     def _switch(self, seen: object) -> None:
         current = self._current
@@ -209,6 +212,7 @@ class Readers:
         self._current = self._generations.open_serving()
         self._seen = seen
         self._holders = {}
+        self._answers = KeptAnswers()
         self._awaited.clear()
         if current is not None:
             if self._uses.get(current.number):

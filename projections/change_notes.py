@@ -75,3 +75,8 @@ def _named(changes: Changes) -> set[bytes] | None:
             return None
         ids.update(key[:_ID_BYTES] for key, _ in changes[table])
     return ids if len(ids) <= IDS_MAX else None
+
+
+def owner_of(key: bytes) -> int:
+    """Of which user or post a row of a noted table is."""
+    return int.from_bytes(key[:_ID_BYTES], "big")

@@ -156,6 +156,8 @@ class _Feed:
 
         found = cache.get(key, version, self.own.checkpoint.position)
         if isinstance(found, FeedHead):
+            if not read:
+                self.reading.asked_others()
             return found
         head = read[0] if read else self.own.feed_head(self.user)
         cache.put(key, found, head)

@@ -18,6 +18,7 @@ KEPT_MAX = 32_768
 KEPT_MIN = 256
 """Of each kind in one of many shards."""
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -30,6 +31,8 @@ class KeptRows:
         self._lock = threading.Lock()
         self._position = -1
         self._kinds: dict[Hashable, dict[int, Any]] = {}
+        self._changed: dict[int, int] = {}  # id → the position of a view by which it had changed last, ascending
+        self._told_from = 0  # whatever changed since then is among these
 
     def recall(self, snapshot: Snapshot, kind: Hashable, ids: Sequence[int]) -> list[Any]:
         """What was kept of each id, in order, and is what the snapshot says too; None for the rest."""
@@ -45,8 +48,7 @@ class KeptRows:
             if snapshot.checkpoint.position == self._position:
                 kept = self._kinds.setdefault(kind, {})
                 kept.update(values)
-                if len(kept) > self._limit:
-                    self._make_room(kept)
+                drop_eldest(kept, self._limit)
 
     def each(
         self, snapshot: Snapshot, kind: Hashable, ids: Sequence[int], ask: Callable[[Sequence[int]], list[V]]
@@ -63,14 +65,15 @@ class KeptRows:
             self.keep(snapshot, kind, [(ids[at], found[at]) for at in missing if found[at] is not None])
         return found
 
-    def _make_room(self, kept: dict[int, Any]) -> None:
-        """Drop an eighth, of what has been there for the longest time.
-
-        Not one by one: the first of a dictionary is looked for behind all that was dropped before, for some 10 µs each.
-        """
-        over = len(kept) - self._limit
-        for each in list(islice(kept, over + self._limit // 8)):
-            del kept[each]
+    def unchanged(self, snapshot: Snapshot, ids: set[int], since: int) -> bool:
+        """Whether no commit after that position up to the snapshot's changed any of the ids, as far as is known."""
+        with self._lock:
+            if snapshot.checkpoint.position != self._position and not self._move(snapshot):
+                return False
+            changed = self._changed
+            return since >= self._told_from and (
+                changed.keys().isdisjoint(ids) or all(changed[each] <= since for each in changed.keys() & ids)
+            )
 
     def _move(self, snapshot: Snapshot) -> bool:
         """Bring what is kept to the snapshot's position; whether it is not beyond that."""
@@ -78,11 +81,29 @@ class KeptRows:
         if position < self._position:
             return False
         changed = changed_since(snapshot, self._position)
-        for kept in self._kinds.values():
-            if changed is None:
+        if changed is None:
+            for kept in (*self._kinds.values(), self._changed):
                 kept.clear()
-                continue
-            for each in changed:
-                kept.pop(each, None)
+            self._told_from = position
+        else:
+            for kept in (*self._kinds.values(), self._changed):
+                for each in changed:
+                    kept.pop(each, None)
+            self._changed.update(dict.fromkeys(changed, position))
+            for _, latest in drop_eldest(self._changed, self._limit):
+                self._told_from = latest
         self._position = position
         return True
+
+
+def drop_eldest(kept: dict[K, V], limit: int) -> list[tuple[K, V]]:
+    """Where there are more, drop and return an eighth of the limit, and what is above it: what came first.
+
+    Not one by one: the first of a dictionary is looked for behind all that was dropped before, for some 10 µs each.
+    """
+    if len(kept) <= limit:
+        return []
+    eldest = list(islice(kept.items(), len(kept) - limit + limit // 8))
+    for each, _ in eldest:
+        del kept[each]
+    return eldest

@@ -5,12 +5,16 @@ for what is newer misses nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import TypeVar
 
+from darkroom.projections.kept_answers import KeptAnswers
 from darkroom.projections.routing import ID_MASK, shard_of, shard_of_text
+from darkroom.projections.traces import Trace
 from darkroom.projections.views import ShardViews, View
 
+V = TypeVar("V")
 Lagging = Callable[[int, int], bool]
 """(shard, its position) → whether it lags so much that others should no longer be held back by it."""
 
@@ -44,8 +48,11 @@ class Reading:
         lagging: Lagging = never_lagging,
         generation: int = 0,
         holders: dict[str, int] | None = None,
+        answers: KeptAnswers | None = None,
     ) -> None:
-        """`generation` is the number of the one that the shards are of; `holders`, whose names are known already."""
+        """`generation` is the number of the one that the shards are of; `holders`, whose names are known already;
+        `answers`, what was answered before.
+        """
         self._shards = shards
         self.min_position = min_position
         self.is_lagging = lagging
@@ -55,6 +62,8 @@ class Reading:
         self.lagging: set[int] = set()
         self.generation = generation
         self.holders = {} if holders is None else holders
+        self._answers = KeptAnswers() if answers is None else answers
+        self._traces: dict[int, Trace] | None = None  # while an answer is made
 
     def __enter__(self) -> "Reading":
         return self
@@ -94,11 +103,42 @@ class Reading:
         if position < self.min_position:
             raise Behind(shard, position, self.min_position)
         self._views[shard] = view
+        if self._traces is not None:
+            self._trace(shard, self._traces)
         if not self.min_position and self.is_lagging(shard, position):
             self.lagging.add(shard)
         else:
             self._position = position if self._position is None else min(self._position, position)
         return view
+
+    def answer(self, key: Hashable, make: Callable[[], V]) -> V:
+        """What `make` says, or once said under the key and would say now. It asks this reading and nothing else, and
+        what it gives is not to be changed.
+        """
+        kept = self._answers.find(key)
+        if kept is not None:
+            value: V = kept[0]
+            if all(self.shard(shard).stands(trace) for shard, trace in kept[1].items()):
+                return value
+        self._traces = {}
+        for shard in self._views:
+            self._trace(shard, self._traces)
+        value = make()
+        for view in self._views.values():
+            view.note_in(None)
+        if self._traces is not None:
+            self._answers.keep(key, value, self._traces)
+            self._traces = None
+        return value
+
+    def _trace(self, shard: int, traces: dict[int, Trace]) -> None:
+        view = self._views[shard]
+        traces[shard] = Trace(view.checkpoint.position)
+        view.note_in(traces[shard])
+
+    def asked_others(self) -> None:
+        """What is being answered rests on more than what the views say."""
+        self._traces = None
 
     def grouped(self, users: Iterable[int]) -> Iterator[tuple[View, list[int]]]:
         """The users by shard, so that each shard is asked once."""

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from darkroom.projections import bitmaps, feed_rows, pages
-from darkroom.projections.celebrities import KnownCelebrities
-from darkroom.projections.change_notes import NOTED
+from darkroom.projections.celebrities import LAST_CHANGE, KnownCelebrities
+from darkroom.projections.change_notes import NOTED, owner_of
 from darkroom.projections.kept_rows import KeptRows
 from darkroom.projections.pages import KEY_MAX, id_key
 from darkroom.projections.routing import Ids
 from darkroom.projections.shard_state import HORIZON_KEY
 from darkroom.projections.store import Checkpoint, ShardStore, Snapshot
 from darkroom.projections.tables import (
+    CELEBRITIES,
     COMMENT,
     COMMENTED,
+    FEED_HEADS,
     FOLLOW,
     FOLLOWING,
     LIKE,
@@ -30,6 +32,7 @@ from darkroom.projections.tables import (
     PROFILES,
     TIMELINES,
 )
+from darkroom.projections.traces import Trace
 from darkroom.projections.views import Deed, Entry, FeedHead, View
 
 LAST_PAGE = "last page"
@@ -73,7 +76,7 @@ class OpenView:
 class SnapshotView:
     """See `View`. `celebrities` and `kept` are what is known from earlier snapshots of the store."""
 
-    __slots__ = ("_celebrities", "_kept", "_snapshot")
+    __slots__ = ("_celebrities", "_kept", "_snapshot", "_trace")
 
     def __init__(
         self, snapshot: Snapshot, celebrities: KnownCelebrities | None = None, kept: KeptRows | None = None
@@ -81,29 +84,56 @@ class SnapshotView:
         self._snapshot = snapshot
         self._celebrities = celebrities or KnownCelebrities()
         self._kept = kept or KeptRows()
+        self._trace: Trace | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
         return self._snapshot.checkpoint
 
+    def note_in(self, trace: Trace | None) -> None:
+        self._trace = trace
+
+    def stands(self, trace: Trace) -> bool:
+        if not (self._kept.unchanged(self._snapshot, trace.ids, trace.position) and trace.has_rows_of(self._snapshot)):
+            return False
+        trace.position = self.checkpoint.position
+        return True
+
+    def _asked(self, table: str, owners: Iterable[int]) -> None:
+        """To be called by whatever tells of the owners' entries."""
+        if self._trace is not None:
+            self._trace.ids.update(owners)
+            self._trace.whole &= table in NOTED
+
+    def _asked_row(self, table: str, key: bytes) -> None:
+        """To be called by whatever tells what follows from the row."""
+        if self._trace is not None:
+            self._trace.rows[table, key] = self._snapshot.get(table, key)
+
     def sizes(self, tables: Sequence[str], owners: Sequence[int]) -> list[tuple[int, ...]]:
+        for table in tables:
+            self._asked(table, owners)
         ask = partial(pages.sizes, self._snapshot, tables)
         if not NOTED.issuperset(tables):
             return ask(owners)
         return self._kept.each(self._snapshot, tuple(tables), owners, ask)
 
     def counted(self, table: str, owners: Sequence[int], key: int) -> list[tuple[int, bool]]:
+        self._asked(table, owners)
         ask = partial(pages.first_pages, self._snapshot, table)
         firsts = self._kept.each(self._snapshot, table, owners, ask) if table in NOTED else ask(owners)
         return pages.counted(self._snapshot, table, owners, firsts, key)
 
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
+        self._asked(table, [owner for owner, _ in entries])
         return [pages.find(self._snapshot, table, owner, key) for owner, key in entries]
 
     def columns(self, table: str, owner: int) -> Ids:
+        self._asked(table, [owner])
         return pages.columns(self._snapshot, table, owner)
 
     def newest(self, table: str, owner: int, *, below: int = KEY_MAX, above: int = 0, limit: int) -> list[Entry]:
+        self._asked(table, [owner])
         if table == TIMELINES:
             [last] = self._kept.each(self._snapshot, LAST_PAGE, [owner], self._last_pages)
             keys = pages.newest_keys(self._snapshot, table, owner, last, below=below, above=above, limit=limit)
@@ -111,6 +141,7 @@ class SnapshotView:
         return pages.newest(self._snapshot, table, owner, below=below, above=above, limit=limit)
 
     def oldest(self, table: str, owner: int, *, above: int = 0, below: int = KEY_MAX, limit: int) -> list[Entry]:
+        self._asked(table, [owner])
         return pages.oldest(self._snapshot, table, owner, above=above, below=below, limit=limit)
 
     def newest_among(
@@ -139,6 +170,7 @@ class SnapshotView:
     def oldest_among(
         self, table: str, bounds: Sequence[tuple[int, int]], *, above: int, limit: int
     ) -> tuple[list[tuple[int, int]], int]:
+        self._asked(table, [owner for owner, _ in bounds])
         found: list[tuple[int, int]] = []
         highest = KEY_MAX
         for owner, below in bounds:
@@ -153,27 +185,37 @@ class SnapshotView:
         return [pages.last_page(self._snapshot, TIMELINES, author) for author in authors]
 
     def row(self, table: str, key: bytes) -> bytes | None:
+        self._asked(table, [owner_of(key)])
         return self._snapshot.get(table, key)
 
     def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         if table not in (POSTS, PROFILES):
+            self._asked(table, [])
             return self._snapshot.get_each(table, keys)
         ids = struct.unpack(f">{len(keys)}Q", b"".join(keys))
+        self._asked(table, ids)
         return self._kept.each(self._snapshot, table, ids, partial(self._rows_of, table))
 
     def _rows_of(self, table: str, ids: Sequence[int]) -> list[bytes | None]:
         return self._snapshot.get_each(table, [id_key(each) for each in ids])
 
     def recall(self, kind: str, ids: Sequence[int]) -> list[Any]:
+        if self._trace is not None:
+            self._trace.ids.update(ids)
         return self._kept.recall(self._snapshot, kind, ids)
 
     def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
         self._kept.keep(self._snapshot, kind, values)
 
     def live(self, users: Sequence[int]) -> list[bool]:
+        for user in users:
+            key = bitmaps.row_key(user)
+            if key is not None:
+                self._asked_row(LIVE, key)
         return [bitmaps.contains(self._snapshot, LIVE, user) for user in users]
 
     def celebrities(self, users: Ids) -> Ids:
+        self._asked_row(CELEBRITIES, LAST_CHANGE)
         return self._celebrities.since(self._snapshot, users)
 
     def deeds(self, user: int, *, below: int, limit: int) -> list[Deed]:
@@ -196,15 +238,23 @@ class SnapshotView:
         return [Deed(*deed) for deed in done[:, newest].T.tolist()]
 
     def feed_head(self, user: int) -> FeedHead:
+        self._asked_feed(user)
         return feed_rows.head(self._snapshot, user)
 
     def sealed_below(self, user: int, word: int) -> Iterator[bytes]:
+        self._asked_feed(user)
         return feed_rows.sealed_below(self._snapshot, user, word)
 
     def sealed_from(self, user: int, word: int) -> Iterator[bytes]:
+        self._asked_feed(user)
         return feed_rows.sealed_from(self._snapshot, user, word)
 
+    def _asked_feed(self, user: int) -> None:
+        """What is sealed never changes but with the head, whose newest row is there only once."""
+        self._asked_row(FEED_HEADS, id_key(user))
+
     def expired(self) -> int:
+        self._asked_row(META, HORIZON_KEY)
         data = self._snapshot.get(META, HORIZON_KEY)
         return 0 if data is None else int.from_bytes(data, "big")
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from darkroom.projections.pages import KEY_MAX
 from darkroom.projections.routing import Ids
 from darkroom.projections.store import Checkpoint
+from darkroom.projections.traces import Trace
 
 Entry = tuple[int, ...]
 """(key, *words) of a packed table."""
@@ -91,6 +92,12 @@ class View(Protocol):
     def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
         """For later readers, of users and posts: what this view says of each, and nothing but this view."""
 
+    def note_in(self, trace: Trace | None) -> None:
+        """Note from now on what the view is asked, if anywhere; not `whole` where it will not be known if it stands."""
+
+    def stands(self, trace: Trace) -> bool:
+        """Whether this view is known to answer as the one did of which the trace is; the trace then is of this one."""
+
     def live(self, users: Sequence[int]) -> list[bool]:
         """Which of the users are registered and not deleted, as far as this shard knows."""
 
@@ -121,6 +128,13 @@ class KeepsNothing:
 
     def keep(self, kind: str, values: Iterable[tuple[int, Any]]) -> None:
         """Nothing is."""
+
+    def note_in(self, trace: Trace | None) -> None:
+        if trace is not None:
+            trace.whole = False
+
+    def stands(self, trace: Trace) -> bool:  # noqa: ARG002
+        return False
 
 
 class ShardViews(Protocol):

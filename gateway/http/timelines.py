@@ -29,7 +29,7 @@ async def home(call: Call) -> Response:
             wanted_posts = [(entry.post, entry.author, entry.row) for entry in page]
             return statuses(reading, call.user, call.origin, wanted_posts)
 
-        return settled(reading, choose)
+        return reading.answer(("home", call.user, call.origin, wanted), lambda: settled(reading, choose))
 
     return answer_page(call, await call.ask(answer))
 
