@@ -15,10 +15,11 @@ from typing import IO, Protocol
 
 import msgspec
 
+from darkroom.events.lmdb_environments import EnvironmentUnusable
 from darkroom.projections.routing import SHARDS_MAX
-from darkroom.projections.store import Identity
+from darkroom.projections.store import Identity, StoreError
 from darkroom.projections.store_views import StoreViews
-from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore
+from darkroom.projections.stores.lmdb import FORMAT, LmdbShardStore, OtherFormat
 from darkroom.projections.views import ShardViews
 
 _OPEN_TRIES = 100
@@ -206,6 +207,18 @@ def open_serving(folder: Path) -> Generation | None:
             if last or read_pointer(folder) == pointer:
                 raise
     raise AssertionError("unreachable")
+
+
+def refuse_other_format(folder: Path) -> None:
+    """OtherFormat where a store of the serving generation has one. Its shard tells what else may be wrong with it."""
+    pointer = read_pointer(folder)
+    for shard in range(pointer.shards if pointer.generation else 0):
+        try:
+            LmdbShardStore(shard_path(folder, pointer.generation, shard)).close()
+        except OtherFormat:
+            raise
+        except (EnvironmentUnusable, StoreError):
+            continue
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from darkroom.events.data_directory import DataDirectory, DirectoryBusy, WorkLoc
 from darkroom.gateway.commands.console import CommandFailed, Progress, answer
 from darkroom.gateway.composition import Darkroom, Gateway, make_runtime
 from darkroom.gateway.settings import Settings
+from darkroom.projections.generations import refuse_other_format
 
 POLL_S = 0.05
 
@@ -25,6 +26,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: AR
     with _stopped_by_signals(), Darkroom(settings, create=True, waits_for_lagging=False) as darkroom:
         lock = WorkLock(darkroom.directory, "darkroom serve, starting")
         try:
+            refuse_other_format(darkroom.directory.generations)
             with supervised(darkroom, settings.runtime or "ray") as supervisor:
                 supervisor.run()
                 _serve_http(darkroom, settings, lambda url: lock.describe(f"darkroom serve, {url}"))
@@ -37,6 +39,7 @@ def gateway(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
     """HTTP alone, until it is told to stop: the shards are run by a `serve`, here or on another machine."""
     create = settings.cassandra is not None  # then nothing but what can be made again lies in the directory
     with _stopped_by_signals(), Darkroom(settings, create=create, waits_for_lagging=False) as darkroom:
+        refuse_other_format(darkroom.directory.generations)
         _serve_http(darkroom, settings, lambda url: None)  # noqa: ARG005
     return 0
 

@@ -42,6 +42,10 @@ _decode_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
 _decode_identity = msgspec.msgpack.Decoder(Identity).decode
 
 
+class OtherFormat(EnvironmentUnusable):
+    """The store was made by an older or a newer version; the message says what to do."""
+
+
 class LmdbSnapshot:
     """One read transaction. It expires, because pages that it can see are not freed."""
 
@@ -106,7 +110,7 @@ class LmdbSnapshot:
 class LmdbShardStore:
     """See `ShardStore`. With `identity` the store is made if need be; without, it must exist.
 
-    EnvironmentUnusable when it is another's, of a newer format, missing or unreadable.
+    EnvironmentUnusable when it is another's, missing or unreadable, OtherFormat when it is of another version's format.
     """
 
     def __init__(self, path: Path, identity: Identity | None = None) -> None:
@@ -231,8 +235,8 @@ def _identity(path: Path, transaction: lmdb.Transaction[bytes], databases: dict[
     except msgspec.MsgspecError as error:
         raise EnvironmentUnusable(f"{path} is not a shard's store: {error}") from error
     if identity.format > FORMAT:
-        raise EnvironmentUnusable(f"{path} was made by a newer version (format {identity.format}, known: {FORMAT})")
+        raise OtherFormat(f"{path} was made by a newer version (format {identity.format}, known: {FORMAT})")
     if identity.format < FORMAT:
         older = f"{path} was made by an older version (format {identity.format}, now {FORMAT})"
-        raise EnvironmentUnusable(f"{older}; `darkroom rebuild` makes another from the log")
+        raise OtherFormat(f"{older}; `darkroom rebuild` makes another from the log")
     return identity

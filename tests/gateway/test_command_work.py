@@ -35,6 +35,10 @@ from darkroom.actors.worker import note_fault
 from darkroom.events.data_directory import DataDirectory, WorkLock
 from darkroom.events.json_lines import format_line
 from darkroom.gateway.main import build_parser, main
+from darkroom.projections import generations
+from darkroom.projections.generations import FolderGenerations, Pointer
+from darkroom.projections.stores import lmdb
+from darkroom.projections.stores.lmdb import FORMAT
 
 POST: dict[str, Any] = {"type": "PostPublished", "author": 1, "caption": ""}
 
@@ -189,6 +193,20 @@ def test_shards_that_are_ahead_of_the_log_are_told_of_and_mended_by_a_rebuild(da
     assert said.errors == "the log ends at 3, before the shards: it is not the log that they folded\n"
     assert done("rebuild", data=data) == "generation 2 serves"
     assert json.loads(done("graph", "posts", "ada", "--json", data=data))["ids"] == ["3"]
+
+
+def test_a_server_does_not_start_on_stores_of_another_version(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(generations, "FORMAT", FORMAT - 1)
+        then.setattr(lmdb, "FORMAT", FORMAT - 1)
+        folder = FolderGenerations(data / "generations")
+        folder.create(folder.allot(), 1).close()
+        folder.serve(Pointer(1, 1, 1))
+    for command in (("serve", "--runtime", "inline"), ("serve", "--runtime", "ray"), ("gateway",), ("catch-up",)):
+        assert "shard-0000 was made by an older version (format 1, now 2); `darkroom rebuild`" in refused(
+            *command, data=data
+        )
+    assert done("rebuild", data=data) == "generation 2 serves"
 
 
 def test_a_damaged_generation_is_named_and_mended_by_a_rebuild(data: Path) -> None:
