@@ -125,7 +125,7 @@ class SnapshotView:
         return pages.counted(self._snapshot, table, owners, firsts, key)
 
     def find(self, table: str, entries: Sequence[tuple[int, int]]) -> list[tuple[int, ...] | None]:
-        self._asked(table, [owner for owner, _ in entries])
+        self._asked(table, (owner for owner, _ in entries))
         return [pages.find(self._snapshot, table, owner, key) for owner, key in entries]
 
     def columns(self, table: str, owner: int) -> Ids:
@@ -170,7 +170,7 @@ class SnapshotView:
     def oldest_among(
         self, table: str, bounds: Sequence[tuple[int, int]], *, above: int, limit: int
     ) -> tuple[list[tuple[int, int]], int]:
-        self._asked(table, [owner for owner, _ in bounds])
+        self._asked(table, (owner for owner, _ in bounds))
         found: list[tuple[int, int]] = []
         highest = KEY_MAX
         for owner, below in bounds:
