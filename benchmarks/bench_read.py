@@ -133,6 +133,7 @@ def _while_others_write(bench: Bench, folder: Path, events: list[Event], stack: 
     stand: list[float | None] = []
     p50s: list[float | None] = []
     tail = iter(events[-last:])
+    pages.times_us(readers, "shown")  # whose names they are is asked once
     for written in WRITTEN:
         pages.times_us(readers, "shown")
         log.append(list(islice(tail, written)))

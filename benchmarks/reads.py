@@ -61,7 +61,7 @@ class Pages:
     def shown(self, user: int) -> list[Raw]:
         """The same, or the page that was made before if all of it stands."""
         with self._reading() as reading:
-            return reading.answer(("home", user), lambda: self._made(reading, user))
+            return reading.answer(user, LIMIT, lambda: self._made(reading, user), _bytes)
 
     def encoded(self, user: int) -> bytes:
         """A page as it is sent."""
@@ -75,3 +75,7 @@ class Pages:
             read(user)
             times.append(1e6 * (time.perf_counter() - began))
         return percentile(times, 50), percentile(times, 99)
+
+
+def _bytes(page: list[Raw]) -> int:
+    return sum(memoryview(status).nbytes for status in page)

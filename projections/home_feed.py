@@ -156,7 +156,7 @@ class _Feed:
 
         found = cache.get(key, version, self.own.checkpoint.position)
         if isinstance(found, FeedHead):
-            if not read:
+            if not read:  # the cache answered without asking the view
                 self.reading.asked_others()
             return found
         head = read[0] if read else self.own.feed_head(self.user)

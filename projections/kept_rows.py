@@ -71,7 +71,7 @@ class KeptRows:
             if snapshot.checkpoint.position != self._position and not self._move(snapshot):
                 return False
             changed = self._changed
-            return since >= self._told_from and (
+            return self._told_from <= since <= self._position and (
                 changed.keys().isdisjoint(ids) or all(changed[each] <= since for each in changed.keys() & ids)
             )
 

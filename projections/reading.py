@@ -5,7 +5,7 @@ for what is newer misses nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -111,25 +111,35 @@ class Reading:
             self._position = position if self._position is None else min(self._position, position)
         return view
 
-    def answer(self, key: Hashable, make: Callable[[], V]) -> V:
-        """What `make` says, or once said under the key and would say now. It asks this reading and nothing else, and
-        what it gives is not to be changed.
+    def answer(self, asker: Hashable, question: Hashable, make: Callable[[], V], size: Callable[[V], int]) -> V:
+        """What `make` says, or said to the asker when that was asked last and would say now. It asks this reading and
+        nothing else, and what it gives, of that size in bytes, is not to be changed.
         """
-        kept = self._answers.find(key)
-        if kept is not None:
-            value: V = kept[0]
-            if all(self.shard(shard).stands(trace) for shard, trace in kept[1].items()):
-                return value
-        self._traces = {}
+        assert self._traces is None, "an answer is made from views, not from answers"
+        kept = self._answers.find(asker, question)
+        if kept is not None and self._stands(kept.traces):
+            value: V = kept.answer
+            return value
+        traces: dict[int, Trace] = {}
+        self._traces = traces
         for shard in self._views:
-            self._trace(shard, self._traces)
-        value = make()
-        for view in self._views.values():
-            view.note_in(None)
-        if self._traces is not None:
-            self._answers.keep(key, value, self._traces)
+            self._trace(shard, traces)
+        try:
+            value = make()
+            told = self._traces is not None
+        finally:
             self._traces = None
+            for view in self._views.values():
+                view.note_in(None)
+        if told:
+            self._answers.keep(asker, question, value, size(value), traces)
         return value
+
+    def _stands(self, traces: Mapping[int, Trace]) -> bool:
+        """Shard by shard in the order in which they were asked, and no further than to the first that has changed: an
+        answer made anew opens the same ones, which matters to the position that it is of.
+        """
+        return all(self.shard(shard).stands(trace) for shard, trace in traces.items())
 
     def _trace(self, shard: int, traces: dict[int, Trace]) -> None:
         view = self._views[shard]

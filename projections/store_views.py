@@ -100,13 +100,14 @@ class SnapshotView:
         return True
 
     def _asked(self, table: str, owners: Iterable[int]) -> None:
-        """To be called by whatever tells of the owners' entries."""
+        """Whatever tells of the owners' entries calls this, or `_asked_row` for a row from which all it tells follows.
+        (A test has the names of all methods.)
+        """
         if self._trace is not None:
             self._trace.ids.update(owners)
             self._trace.whole &= table in NOTED
 
     def _asked_row(self, table: str, key: bytes) -> None:
-        """To be called by whatever tells what follows from the row."""
         if self._trace is not None:
             self._trace.rows[table, key] = self._snapshot.get(table, key)
 
@@ -148,7 +149,9 @@ class SnapshotView:
         self, table: str, bounds: Sequence[tuple[int, int]], *, above: int, limit: int
     ) -> tuple[list[tuple[int, int]], int]:
         assert table == TIMELINES, "nothing else is asked of many owners"
-        known: list[pages.LastPage | None] = self.recall(LAST_PAGE, [owner for owner, _ in bounds])
+        owners = [owner for owner, _ in bounds]
+        self._asked(table, owners)
+        known: list[pages.LastPage | None] = self._kept.recall(self._snapshot, LAST_PAGE, owners)
         read: list[tuple[int, pages.LastPage]] = []
         # One after another, for what one owner has spares reading the next ones as deep (docs/decisions/0004).
         found: list[tuple[int, int]] = []
@@ -190,7 +193,7 @@ class SnapshotView:
 
     def rows(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         if table not in (POSTS, PROFILES):
-            self._asked(table, [])
+            self._asked(table, map(owner_of, keys))
             return self._snapshot.get_each(table, keys)
         ids = struct.unpack(f">{len(keys)}Q", b"".join(keys))
         self._asked(table, ids)
@@ -208,10 +211,7 @@ class SnapshotView:
         self._kept.keep(self._snapshot, kind, values)
 
     def live(self, users: Sequence[int]) -> list[bool]:
-        for user in users:
-            key = bitmaps.row_key(user)
-            if key is not None:
-                self._asked_row(LIVE, key)
+        self._asked(LIVE, users)
         return [bitmaps.contains(self._snapshot, LIVE, user) for user in users]
 
     def celebrities(self, users: Ids) -> Ids:

@@ -4,8 +4,8 @@ from darkroom.projections.store import Snapshot
 
 
 class Trace:
-    """Of one view. `ids` are those asked of in noted tables, of which commits tell (see `change_notes`); `rows`, some
-    of other tables, to be compared. Not `whole` where something was asked of which neither tells.
+    """Of one view. Of `ids` commits tell (see `change_notes`); `rows` are others, which can be compared. Not `whole`
+    where something was asked that is neither.
     """
 
     __slots__ = ("ids", "position", "rows", "whole")

@@ -93,7 +93,9 @@ class View(Protocol):
         """For later readers, of users and posts: what this view says of each, and nothing but this view."""
 
     def note_in(self, trace: Trace | None) -> None:
-        """Note from now on what the view is asked, if anywhere; not `whole` where it will not be known if it stands."""
+        """Note from now on, if anywhere, what the view is asked; a trace is not `whole` once that can neither be told
+        of nor compared.
+        """
 
     def stands(self, trace: Trace) -> bool:
         """Whether this view is known to answer as the one did of which the trace is; the trace then is of this one."""

@@ -6,6 +6,7 @@ those that chose the page, and then the page is chosen again.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from msgspec import Raw
 
@@ -19,6 +20,8 @@ from darkroom.projections.views import View
 
 Page = Sequence[tuple[int, Raw | Json]]
 """What is shown, each with its id, which says what it is older and newer than."""
+
+P = TypeVar("P", bound=Page)
 
 Wanted = tuple[int, int, bytes | None]
 """A post to be shown: its id, its author, and its row where it is at hand."""
@@ -113,7 +116,7 @@ def gather_people(reading: Reading, origin: str, users: Sequence[int]) -> Gather
     return gathered
 
 
-def settled(reading: Reading, choose: Callable[[], Page]) -> Page:
+def settled(reading: Reading, choose: Callable[[], P]) -> P:
     """What `choose` returns once none of it lies above the position that it is answered at.
 
     A view's position does not move and the answer's can only fall, so it ends when every shard has been touched.

@@ -1,5 +1,7 @@
 """The home timeline: chronological, without an end, its ids its cursors."""
 
+from msgspec import Raw
+
 from darkroom.gateway.http.call import Call
 from darkroom.gateway.http.hydration import Page, settled, statuses
 from darkroom.gateway.http.messages import Response
@@ -7,12 +9,14 @@ from darkroom.gateway.http.paging import links, window
 from darkroom.projections import home_feed
 from darkroom.projections.reading import Reading
 
+Statuses = list[tuple[int, Raw]]
+
 
 async def home(call: Call) -> Response:
     wanted = window(call.query)
 
-    def answer(reading: Reading) -> Page:
-        def choose() -> Page:
+    def answer(reading: Reading) -> Statuses:
+        def choose() -> Statuses:
             if wanted.upwards:
                 page = home_feed.page_upwards(
                     reading, call.user, above=wanted.above, below=wanted.below, limit=wanted.limit
@@ -29,9 +33,14 @@ async def home(call: Call) -> Response:
             wanted_posts = [(entry.post, entry.author, entry.row) for entry in page]
             return statuses(reading, call.user, call.origin, wanted_posts)
 
-        return reading.answer(("home", call.user, call.origin, wanted), lambda: settled(reading, choose))
+        asker, question = ("home", call.user), (call.origin, wanted)
+        return reading.answer(asker, question, lambda: settled(reading, choose), _bytes)
 
     return answer_page(call, await call.ask(answer))
+
+
+def _bytes(page: Statuses) -> int:
+    return sum(memoryview(status).nbytes for _, status in page)
 
 
 def answer_page(call: Call, page: Page) -> Response:

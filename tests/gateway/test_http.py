@@ -158,6 +158,21 @@ def test_since_id_is_the_newest_page_above_and_min_id_the_one_just_above(server:
     assert "link" not in author.get("/api/v1/timelines/home", max_id=posts[0]).headers
 
 
+def test_a_page_looked_at_again_is_of_the_same_window_and_host(server: Server) -> None:
+    author = server.person()
+    posts = [author.published(f"post {number}") for number in range(4)]
+    for _ in range(2):
+        for window, shown in (({}, posts[::-1]), ({"limit": 2}, posts[:1:-1]), ({"max_id": posts[2]}, posts[1::-1])):
+            for _ in range(3):
+                assert author.home(**window) == shown
+        for host in ("one.test", "two.test:81"):
+            answer = author.ask("GET", "/api/v1/timelines/home", headers={"Host": host})
+            assert [post["url"].split("/")[2] for post in answer.json()] == [host] * 4
+            assert f"//{host}/" in answer.headers["link"]
+    newest = author.published("post 4")
+    assert author.home() == [newest, *posts[::-1]]
+
+
 def test_followers_and_following_are_paged(server: Server) -> None:
     star, fans = server.person(), [server.person() for _ in range(5)]
     for fan in fans:

@@ -81,6 +81,23 @@ def test_a_shard_lags_by_how_long_it_was_seen_waiting_not_by_the_times_of_its_re
     assert small.lagging() == set(), "the wait for a new head begins anew"
 
 
+def test_what_was_answered_of_one_generation_is_not_of_the_next(small: Small, tmp_path: Path) -> None:
+    made = 0
+
+    def make(reading: Reading) -> tuple[int, ...]:
+        nonlocal made
+        made += 1
+        return tuple(reading.shard(shard).sizes(("timelines",), [1])[0][0] for shard in range(reading.shards))
+
+    def answered() -> tuple[int, ...]:
+        return small.readers.read(lambda reading: reading.answer("who", 1, lambda: make(reading), len))
+
+    assert [answered(), answered(), made] == [(0, 0), (0, 0), 1]
+    Generation(tmp_path, 2, 1, create=True).close()
+    write_pointer(tmp_path, Pointer(2, 1, 2))
+    assert [answered(), answered(), made] == [(0,), (0,), 2]
+
+
 def test_a_write_waits_for_the_shards_of_those_it_names_and_no_others(small: Small) -> None:
     one = next(user for user in USERS if shard_of(user, 2) == 0)
     other = next(user for user in USERS if shard_of(user, 2) == 1)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from histories import START_MS, History, seeded_history
 from world import World
@@ -24,11 +25,11 @@ from darkroom.projections.feed_cache import FeedCache, FeedKey, Lease, LruFeedCa
 from darkroom.projections.kept_answers import KeptAnswers
 from darkroom.projections.kept_rows import KeptRows
 from darkroom.projections.pages import id_key
-from darkroom.projections.reading import Reading
-from darkroom.projections.routing import ID_MASK
+from darkroom.projections.reading import Behind, Reading
+from darkroom.projections.routing import ID_MASK, shard_of
 from darkroom.projections.shard_state import FoldSettings
 from darkroom.projections.store_views import StoreViews
-from darkroom.projections.tables import BLOCKS, LIKED, NAMES, PROFILES, RECEIVED
+from darkroom.projections.traces import Trace
 from darkroom.projections.view_adapters.memory import MemoryViews
 from darkroom.projections.views import FeedHead, ShardViews, View
 
@@ -47,8 +48,10 @@ class Reader:
         self.answers = KeptAnswers()
         self.made = 0
 
-    def home(self, user: int, *, below: int = ID_MASK + 1, above: int = 0, upwards: bool = False) -> Shown | None:
-        with Reading(self.views, holders=self.holders, answers=self.answers) as reading:
+    def home(
+        self, user: int, *, below: int = ID_MASK + 1, above: int = 0, upwards: bool = False, min_position: int = 0
+    ) -> Shown | None:
+        with Reading(self.views, holders=self.holders, answers=self.answers, min_position=min_position) as reading:
             if not people.is_live(reading, user):
                 return None
 
@@ -60,7 +63,7 @@ class Reader:
                     page = home_feed.page(reading, user, above=above, below=below, limit=3, cache=self.cache)
                 return statuses(reading, user, ORIGIN, [(entry.post, entry.author, entry.row) for entry in page])
 
-            page = reading.answer((user, below, above, upwards), lambda: settled(reading, choose))
+            page = reading.answer(user, (below, above, upwards), lambda: settled(reading, choose), len)
             return reading.position, [(post, bytes(cast(Any, raw))) for post, raw in page]
 
 
@@ -80,7 +83,7 @@ def test_pages_are_as_if_nothing_were_kept(monkeypatch: pytest.MonkeyPatch, seed
     monkeypatch.setattr(change_notes, "NOTES_KEPT", chance.choice((1, 64)))
     monkeypatch.setattr(kept_rows, "KEPT_MAX", chance.choice((4, 1000)))
     monkeypatch.setattr(kept_rows, "KEPT_MIN", 4)
-    monkeypatch.setattr(kept_answers, "KEPT_MAX", chance.choice((2, 4096)))
+    monkeypatch.setattr(kept_answers, "BYTES_MAX", chance.choice((12_000, 1_000_000)))
     settings = FoldSettings(chance.choice((None, 0, 2, 4)), chance.choice((2, 1000)), chance.choice((None, 1)))
     world = World(seeded_history(seed, 300, users=5), chance.choice((1, 2, 3)), settings)
     reader = Reader(world.views, chance.choice((None, LruFeedCache(3))))
@@ -162,49 +165,104 @@ def test_what_concerns_the_page_has_it_made_anew(change: Event) -> None:
 
 
 def test_a_page_of_shards_at_different_positions_is_not_kept() -> None:
-    world = world_of(post_by(CID), UserFollowed(follower=BOB, followee=CID), post_by(ANN), post_by(CID))
-    reader = Reader(world.views)
-    for shard, records in ((0, 1), (1, 4), (0, 2), (0, 1)):
-        world.step(shard, records)
+    world = world_of(post_by(ANN))
+    reader, other = Reader(world.views), shard_of(ANN, 2)
+    assert other != shard_of(BOB, 2)
+    twice(reader, world, BOB)
+    assert reader.made == 2, "the first time it asks whose names they are"
+    for shard, made in ((other, 4), (1 - other, 5)):
+        world.step(shard, 1)
         twice(reader, world, BOB)
+        assert reader.made == made
 
 
-def test_an_answer_that_asks_for_what_no_commit_tells_is_made_each_time() -> None:
-    world, make = world_of(), Mock(return_value=1)
-    asked: list[Callable[[View], object]] = [
-        lambda view: view.find(BLOCKS, [(ANN, BOB)]),
-        lambda view: view.row(NAMES, b"dot"),
-        lambda view: view.rows(NAMES, [b"ann", b"eve"]),
-        lambda view: view.columns(LIKED, ANN),
-        lambda view: view.newest(RECEIVED, ANN, limit=1),
-        lambda view: view.oldest(RECEIVED, ANN, limit=1),
-        lambda view: view.sizes((RECEIVED,), [ANN]),
-        lambda view: view.counted(BLOCKS, [ANN], BOB),
-        lambda view: view.deeds(ANN, below=100, limit=1),
-    ]
-    for at, ask in enumerate(asked):
-        answers = KeptAnswers()
-        for _ in range(2):
-            with Reading(world.views, answers=answers) as reading:
-                view = reading.shard(0)
-                reading.answer("key", lambda: (ask(view), make()))  # noqa: B023
-        assert make.call_count == 2 * (at + 1)
+def test_a_reader_who_accepts_no_earlier_position_waits_for_the_shards_that_the_page_is_of() -> None:
+    world = world_of(post_by(CID))
+    reader, others = Reader(world.views), shard_of(ANN, 2)
+    assert others != shard_of(BOB, 2)
+    twice(reader, world, BOB)
+    world.step(1 - others, 1)
+    assert check(reader, world, BOB) == reader.home(BOB)
+    with pytest.raises(Behind) as behind:
+        reader.home(BOB, min_position=6)
+    assert behind.value.shard == others
 
 
-def test_rows_of_which_no_commit_tells_are_compared() -> None:
-    world = world_of(UserRegistered(username=personal("dot"), display_name=personal("Dot")), shards=1)
-    answers, make = KeptAnswers(), Mock(return_value=1)
+ASKED: dict[str, Callable[[View], object]] = {
+    "sizes": lambda view: view.sizes(("likers", "threads"), [POST]),
+    "counted": lambda view: view.counted("likers", [POST], BOB),
+    "find": lambda view: view.find("mutes", [(BOB, ANN)]),
+    "columns": lambda view: view.columns("following", BOB),
+    "newest": lambda view: view.newest("timelines", ANN, limit=1),
+    "oldest": lambda view: view.oldest("timelines", ANN, limit=1),
+    "newest_among": lambda view: view.newest_among("timelines", [(ANN, POST)], above=0, limit=1),
+    "oldest_among": lambda view: view.oldest_among("timelines", [(ANN, POST)], above=0, limit=1),
+    "row": lambda view: view.row("posts", id_key(POST)),
+    "rows": lambda view: view.rows("profiles", [id_key(ANN)]),
+    "recall": lambda view: view.recall("edges", [BOB]),
+    "celebrities": lambda view: view.celebrities(np.array([ANN], dtype=np.uint64)),
+    "feed_head": lambda view: view.feed_head(BOB),
+    "sealed_below": lambda view: list(view.sealed_below(BOB, 1 << 63)),
+    "sealed_from": lambda view: list(view.sealed_from(BOB, 0)),
+    "expired": lambda view: view.expired(),
+}
+UNTOLD: dict[str, Callable[[View], object]] = {
+    "sizes": lambda view: view.sizes(("likers", "received"), [ANN]),
+    "counted": lambda view: view.counted("blocks", [ANN], BOB),
+    "find": lambda view: view.find("blocks", [(ANN, BOB)]),
+    "columns": lambda view: view.columns("liked", ANN),
+    "newest": lambda view: view.newest("received", ANN, limit=1),
+    "oldest": lambda view: view.oldest("received", ANN, limit=1),
+    "row": lambda view: view.row("names", b"dot"),
+    "rows": lambda view: view.rows("names", [b"ann", b"eve"]),
+    "live": lambda view: view.live([ANN]),
+    "deeds": lambda view: view.deeds(ANN, below=100, limit=1),
+}
 
-    def answer() -> tuple[object, ...]:
+
+def trace_of(ask: Callable[[View], object]) -> Trace:
+    with world_of(shards=1).views[0].view() as view:
+        trace = Trace(0)
+        view.note_in(trace)
+        ask(view)
+        view.note_in(None)
+        before = set(trace.ids), dict(trace.rows)
+        view.sizes(("likers",), [CID])
+        assert (trace.ids, trace.rows) == before
+    return trace
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_a_view_is_asked_is_noted(name: str) -> None:
+    trace = trace_of(ASKED[name])
+    assert trace.whole
+    assert bool(trace.ids) != bool(trace.rows)
+    assert trace.ids <= {ANN, BOB, POST}
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+def test_of_what_neither_can_be_told_nor_compared_a_trace_is_not_whole(name: str) -> None:
+    assert not trace_of(UNTOLD[name]).whole
+
+
+def test_each_method_of_a_view_is_among_those() -> None:
+    methods = {name for name in vars(View) if not name.startswith("_")}
+    assert ASKED.keys() | UNTOLD.keys() == methods - {"checkpoint", "keep", "note_in", "stands"}
+
+
+def test_an_answer_that_is_not_all_told_is_made_each_time() -> None:
+    world, answers, make = world_of(), KeptAnswers(), Mock(return_value=1)
+    for told, made in ((True, 1), (True, 1), (False, 2), (False, 3), (True, 4), (True, 4)):
         with Reading(world.views, answers=answers) as reading:
             view = reading.shard(0)
-            return reading.answer("key", lambda: (view.live([6]), view.row(PROFILES, id_key(6)), make()))
+            asked = ASKED if told else UNTOLD
+            reading.answer("who", told, lambda: (asked["find"](view), make()), len)  # noqa: B023
+        assert make.call_count == made
 
-    assert answer() == answer() == ([False], None, 1)
-    assert make.call_count == 1
-    step(world)
-    assert answer()[0] == [True]
-    assert make.call_count == 2
+
+def test_answers_are_not_made_from_answers() -> None:
+    with Reading(world_of().views) as reading, pytest.raises(AssertionError, match="not from answers"):
+        reading.answer("who", 1, lambda: reading.answer("who", 2, lambda: (), len), len)
 
 
 @pytest.mark.parametrize("threshold", [None, 2], ids=["pushed", "pulled since it was posted"])
@@ -252,15 +310,17 @@ def test_of_views_that_cannot_tell_what_changed_nothing_is_kept() -> None:
     answers, make = KeptAnswers(), Mock(return_value=1)
     for _ in range(2):
         with Reading([MemoryViews()], answers=answers) as reading:
-            reading.answer("key", lambda: (reading.shard(0).checkpoint, make()))
+            reading.answer("who", 1, lambda: (reading.shard(0).checkpoint, make()), len)
     assert make.call_count == 2
 
 
 def test_what_fails_is_not_kept() -> None:
     world, answers = world_of(), KeptAnswers()
-    for _ in range(2):
-        with Reading(world.views, answers=answers) as reading, pytest.raises(ZeroDivisionError):
-            reading.answer("key", lambda: 1 // len(reading.shard(0).live([])))
+    with Reading(world.views, answers=answers) as reading:
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                reading.answer("who", 1, lambda: [1 // len(reading.shard(0).sizes((), []))], len)
+    assert answers.find("who", 1) is None
 
 
 def test_an_answer_made_of_too_much_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,24 +331,34 @@ def test_an_answer_made_of_too_much_is_not_kept(monkeypatch: pytest.MonkeyPatch)
         for _ in range(2):
             with Reading(world.views, answers=answers) as reading:
                 view = reading.shard(0)
-                reading.answer("key", lambda: (view.sizes(("timelines",), range(6)), make()))  # noqa: B023
+                reading.answer("who", 1, lambda: (view.sizes(("timelines",), range(6)), make()), len)  # noqa: B023
         assert make.call_count == times
 
 
-def test_over_the_limit_an_eighth_goes_of_what_was_made_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_answers, "KEPT_MAX", 8)
-    world, answers = world_of(), KeptAnswers()
+def test_over_the_limit_an_eighth_goes_of_what_was_answered_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    each = 1000 + kept_answers.TRACE_BYTES + kept_answers.ID_BYTES
+    monkeypatch.setattr(kept_answers, "BYTES_MAX", 16 * each)
+    answers = KeptAnswers()
 
-    def answer(key: int) -> Mock:
-        make = Mock(return_value=key)
-        with Reading(world.views, answers=answers) as reading:
-            view = reading.shard(0)
-            reading.answer(key, lambda: (view.live([ANN]), make()))
-        return make
+    def keep(asker: int, question: int = 1, size: int = 1000) -> None:
+        trace = Trace(5)
+        trace.ids.add(asker)
+        answers.keep(asker, question, "answer", size, {0: trace})
 
-    for key in range(9):
-        assert answer(key).called
-    assert [answer(key).called for key in (*range(2, 9), 0)] == [False] * 7 + [True]
+    def kept() -> list[int]:
+        return [asker for asker in range(30) if answers.find(asker, 1)]
+
+    for asker in range(16):
+        for question in (2, 1):
+            keep(asker, question)
+    assert kept() == list(range(16))
+    assert not answers.find(3, 2), "of each asker the last is kept"
+    keep(16)
+    assert kept() == list(range(3, 17))
+    keep(17, size=20 * each)
+    assert kept() == []
+    keep(18)
+    assert kept() == [18]
 
 
 def test_changes_are_remembered_as_far_back_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,12 +368,15 @@ def test_changes_are_remembered_as_far_back_as_there_is_room(monkeypatch: pytest
         (START_MS, UserRegistered(username=personal(f"u{user}"), display_name=personal("who"))) for user in range(20)
     ]
     world, kept = World(history, 1, FoldSettings()), KeptRows()
+    told_from, remembered = 1, list[int]()  # of the first commit nothing joins up with what was before
     for position in range(1, 21):
         step(world)
+        if position > 1:
+            remembered.append(position)
+        if len(remembered) > 8:
+            told_from, remembered = remembered[1], remembered[2:]
         with world.stores[0].snapshot() as snapshot:
-            stand = [since for since in range(21) if kept.unchanged(snapshot, {100}, since)]
-            changed = [since for since in range(21) if kept.unchanged(snapshot, {position}, since)]
-        # Of the first commit nothing joins up with what was before; then of the last eight, or of seven.
-        assert stand[0] == (1 if position < 10 else position - 7 - (position - 10) % 2)
-        assert stand == list(range(stand[0], 21))
-        assert changed == list(range(position, 21))
+            stand = [since for since in range(25) if kept.unchanged(snapshot, {100}, since)]
+            changed = [since for since in range(25) if kept.unchanged(snapshot, {position}, since)]
+        assert stand == list(range(told_from, position + 1))
+        assert changed == [position]
