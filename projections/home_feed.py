@@ -190,12 +190,9 @@ class _Feed:
 
     def _by_shard(self, followees: Ids, below: Ids) -> Iterator[tuple[View, list[tuple[int, int]]]]:
         """(followee, the id below which they are pulled) of edges as `reaching_above` gives them, by shard."""
-        groups: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        shards = self.reading.shards
-        for followee, bound in zip(followees.tolist(), below.tolist(), strict=True):
-            groups[shard_of(followee, shards)].append((followee, bound))
-        for shard, bounds in groups.items():
-            yield self.reading.shard(shard), bounds
+        bounds = dict(zip(followees.tolist(), below.tolist(), strict=True))
+        for view, members in self.reading.grouped(bounds):
+            yield view, [(followee, bounds[followee]) for followee in members]
 
     def judged(self, words: list[int]) -> dict[int, FeedEntry]:
         """The valid ones among pushed candidates, by post.
