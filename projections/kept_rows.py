@@ -71,8 +71,8 @@ class KeptRows:
             if snapshot.checkpoint.position != self._position and not self._move(snapshot):
                 return False
             changed = self._changed
-            return self._told_from <= since <= self._position and (
-                changed.keys().isdisjoint(ids) or all(changed[each] <= since for each in changed.keys() & ids)
+            return self._told_from <= since <= self._position and all(
+                changed[each] <= since for each in changed.keys() & ids
             )
 
     def _move(self, snapshot: Snapshot) -> bool:

@@ -81,7 +81,7 @@ class ShardState:
         self._next_day_ms = 0
         self.recipients = Recipients()
         self._bucket_sizes = BucketSizes()
-        self._notes = None if publishes else ChangeNotes()  # most who publish are not read from here
+        self._notes = None if publishes else ChangeNotes()  # readers of who publishes keep nothing
         self.effects: Effects | None = None
         if publishes:
             self.effects = Effects(self.serves, self._bucket_sizes)
