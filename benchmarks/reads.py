@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from benchmarks.measure import percentile
-from darkroom.gateway.http.hydration import statuses
+from darkroom.gateway.http.hydration import Statuses, bytes_of, statuses
 from darkroom.projections import home_feed
 from darkroom.projections.feed_cache import FeedCache, NoFeedCache
 from darkroom.projections.home_feed import FeedEntry
@@ -50,18 +50,19 @@ class Pages:
     def made(self, user: int) -> list[Raw]:
         """A page with its posts, authors and counters, each post as it is sent, put together anew."""
         with self._reading() as reading:
-            return self._made(reading, user)
+            return [status for _, status in self._made(reading, user)]
 
-    def _made(self, reading: Reading, user: int) -> list[Raw]:
+    def _made(self, reading: Reading, user: int) -> Statuses:
         self.made_anew += 1
         page = home_feed.page(reading, user, limit=LIMIT, cache=self._cache)
         wanted = [(entry.post, entry.author, entry.row) for entry in page]
-        return [status for _, status in statuses(reading, user, ORIGIN, wanted)]
+        return statuses(reading, user, ORIGIN, wanted)
 
     def shown(self, user: int) -> list[Raw]:
         """The same, or the page that was made before if all of it stands."""
         with self._reading() as reading:
-            return reading.answer(user, LIMIT, lambda: self._made(reading, user), _bytes)
+            page = reading.answer(user, LIMIT, lambda: self._made(reading, user), bytes_of)
+            return [status for _, status in page]
 
     def encoded(self, user: int) -> bytes:
         """A page as it is sent."""
@@ -75,7 +76,3 @@ class Pages:
             read(user)
             times.append(1e6 * (time.perf_counter() - began))
         return percentile(times, 50), percentile(times, 99)
-
-
-def _bytes(page: list[Raw]) -> int:
-    return sum(memoryview(status).nbytes for status in page)

@@ -21,6 +21,9 @@ from darkroom.projections.views import View
 Page = Sequence[tuple[int, Raw | Json]]
 """What is shown, each with its id, which says what it is older and newer than."""
 
+Statuses = list[tuple[int, Raw]]
+"""A page of posts."""
+
 P = TypeVar("P", bound=Page)
 
 Wanted = tuple[int, int, bytes | None]
@@ -88,7 +91,7 @@ def _gather_engagement(view: View, gathered: Gathered, viewer: int | None, of: l
     gathered.favourited |= liked
 
 
-def statuses(reading: Reading, viewer: int | None, origin: str, wanted: Sequence[Wanted]) -> list[tuple[int, Raw]]:
+def statuses(reading: Reading, viewer: int | None, origin: str, wanted: Sequence[Wanted]) -> Statuses:
     """Posts as clients know them, in their order, those left out that are gone.
 
     What was shown before is shown again as it was, if it still would be made so.
@@ -101,6 +104,11 @@ def statuses(reading: Reading, viewer: int | None, origin: str, wanted: Sequence
         cards.keep(reading, gathered, entries, made)
         shown |= made
     return [(post, shown[post]) for post, _, _ in wanted if post in shown]
+
+
+def bytes_of(page: Statuses) -> int:
+    """As it is sent, less commas."""
+    return sum(memoryview(status).nbytes for _, status in page)
 
 
 def accounts(reading: Reading, origin: str, users: Sequence[int]) -> list[Json]:

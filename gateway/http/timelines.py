@@ -1,15 +1,11 @@
 """The home timeline: chronological, without an end, its ids its cursors."""
 
-from msgspec import Raw
-
 from darkroom.gateway.http.call import Call
-from darkroom.gateway.http.hydration import Page, settled, statuses
+from darkroom.gateway.http.hydration import Page, Statuses, bytes_of, settled, statuses
 from darkroom.gateway.http.messages import Response
 from darkroom.gateway.http.paging import links, window
 from darkroom.projections import home_feed
 from darkroom.projections.reading import Reading
-
-Statuses = list[tuple[int, Raw]]
 
 
 async def home(call: Call) -> Response:
@@ -34,13 +30,9 @@ async def home(call: Call) -> Response:
             return statuses(reading, call.user, call.origin, wanted_posts)
 
         asker, question = ("home", call.user), (call.origin, wanted)
-        return reading.answer(asker, question, lambda: settled(reading, choose), _bytes)
+        return reading.answer(asker, question, lambda: settled(reading, choose), bytes_of)
 
     return answer_page(call, await call.ask(answer))
-
-
-def _bytes(page: Statuses) -> int:
-    return sum(memoryview(status).nbytes for _, status in page)
 
 
 def answer_page(call: Call, page: Page) -> Response:
