@@ -105,14 +105,8 @@ def rebuild(folder: Path) -> Measure:
 
 def page(folder: Path) -> Measure:
     """Pages with posts, authors and counters, which were shown before, beside decoding twenty posts for each."""
-    events = small_mix()
-    log = LmdbEventLog(folder / "log")
-    log.append(events)
-    with folded(folder, log, 1):
-        pass
-    store = LmdbShardStore(next(folder.glob("*-0")))
-    pages, users, decode = Pages([store]), users_of(events)[:200], Codec().decode
-    bodies = bodies_of(events)[-20:]
+    pages, users = _pages_and_readers(folder)
+    decode, bodies = Codec().decode, bodies_of(small_mix())[-20:]
 
     def pair() -> Pair:
         ours = seconds(lambda: [pages.made(user) for user in users])
@@ -121,13 +115,18 @@ def page(folder: Path) -> Measure:
     return pair
 
 
-def page_again(folder: Path) -> Measure:
-    """Pages all of which stands, beside the same put together anew."""
+def _pages_and_readers(folder: Path) -> tuple[Pages, list[int]]:
+    events = small_mix()
     log = LmdbEventLog(folder / "log")
-    log.append(small_mix())
+    log.append(events)
     with folded(folder, log, 1):
         pass
-    pages, users = Pages([LmdbShardStore(next(folder.glob("*-0")))]), users_of(small_mix())[:200]
+    return Pages([LmdbShardStore(next(folder.glob("*-0")))]), users_of(events)[:200]
+
+
+def page_again(folder: Path) -> Measure:
+    """Pages all of which stands, beside the same put together anew."""
+    pages, users = _pages_and_readers(folder)
     for user in users:
         pages.shown(user)
 
